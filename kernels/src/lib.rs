@@ -1,0 +1,1 @@
+//! CPU and GPU kernels: plain arguments in, numbers out.
