@@ -1,0 +1,37 @@
+//! The error of this crate: what a kernel refuses before it touches any number.
+//!
+//! Invariant: every kernel checks all operand lengths and arguments first, so an error means that no
+//! output was written. A kernel call comes from a plan, which is untrusted input.
+
+use thiserror::Error;
+
+/// Why a kernel refused its arguments.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum KernelError {
+    /// An operand has another number of elements than the other arguments imply.
+    #[error(
+        "kernel {kernel}: operand `{operand}` needs {expected} elements, found {found}; the plan's shapes and buffers disagree"
+    )]
+    Length {
+        /// Name of the kernel.
+        kernel: &'static str,
+        /// Name of the operand.
+        operand: &'static str,
+        /// Elements that the other arguments imply.
+        expected: usize,
+        /// Elements that were given.
+        found: usize,
+    },
+    /// An argument lies outside what the kernel can do.
+    #[error("kernel {kernel}: argument `{argument}` must be {expected}, found {found}")]
+    Argument {
+        /// Name of the kernel.
+        kernel: &'static str,
+        /// Name of the argument.
+        argument: &'static str,
+        /// What is accepted.
+        expected: String,
+        /// What was given.
+        found: String,
+    },
+}
