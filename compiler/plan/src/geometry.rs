@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// A strided region of one buffer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct StridedBox {
     /// Number of elements along each dimension, outermost first.
     pub extents: Vec<usize>,
@@ -18,6 +19,7 @@ pub struct StridedBox {
 
 /// A strided region of a source and, element for element, of a destination.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct BoxCopy {
     /// Number of elements along each dimension, outermost first.
     pub extents: Vec<usize>,

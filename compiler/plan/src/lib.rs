@@ -8,6 +8,7 @@
 //! is untrusted until [`Plan::check`] has passed; equal inputs serialise to equal bytes.
 
 mod call;
+mod call_parts;
 mod dtype;
 mod geometry;
 mod mesh;
@@ -16,6 +17,7 @@ mod steps;
 mod weights;
 
 pub use call::*;
+pub use call_parts::*;
 pub use dtype::DType;
 pub use geometry::{BoxCopy, StridedBox};
 pub use mesh::{Axis, Coords, Mesh, Rank};

@@ -56,6 +56,7 @@ impl fmt::Display for Axis {
 
 /// Sizes of the named axes; every size is at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Mesh {
     /// Size of the `cfg` axis: 1 or 2.
     pub cfg: usize,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// A compiled graph: plain data, untrusted until checked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Plan {
     /// Read and compared before anything else.
     pub header: Header,
@@ -30,6 +31,7 @@ pub struct Plan {
 
 /// What a plan was made by and for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Header {
     /// Version of this format: [`Header::FORMAT`].
     pub format: u32,
@@ -50,6 +52,7 @@ impl Header {
 
 /// What a plan fits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Fingerprint {
     /// Hash of the model config.
     pub model: String,
@@ -65,6 +68,7 @@ pub struct Fingerprint {
 
 /// A tensor that crosses the border of the plan, in its host layout (dense, row-major).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Port {
     /// Name used to bind the tensor.
     pub name: String,
@@ -76,6 +80,7 @@ pub struct Port {
 
 /// An output that is the next call's input; both ports have equal shapes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Carry {
     /// Index into [`Plan::outputs`].
     pub output: usize,
@@ -85,11 +90,15 @@ pub struct Carry {
 
 /// Offsets of one group of factors over mesh axes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NamedPartition {
     /// Factor group, e.g. `txt`, `h.w`, `n`.
     pub factors: String,
     /// Sizes of the factors in the group, e.g. `[30, 45]`.
     pub sizes: Vec<usize>,
+    /// Tokens that one unit of the group carries: the frames for `h.w`, otherwise one.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub repeat: usize,
     /// Mesh axes, outermost first.
     pub axes: Vec<Axis>,
     /// `product of axis sizes + 1` offsets, from zero to the size of the group.
@@ -121,6 +130,7 @@ impl CollectiveKind {
 
 /// One exchange among the members of one group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Collective {
     /// Kind.
     pub kind: CollectiveKind,
@@ -130,4 +140,16 @@ pub struct Collective {
     pub members: Vec<Rank>,
     /// Bytes from member (row) to member (column); zero on the diagonal.
     pub bytes: Vec<Vec<u64>>,
+}
+
+const fn one() -> usize {
+    1
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+const fn is_one(n: &usize) -> bool {
+    *n == 1
 }

@@ -35,6 +35,7 @@ pub enum Region {
 
 /// A dense tensor of one rank.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Buffer {
     /// Region that holds the buffer.
     pub region: Region,
@@ -58,6 +59,7 @@ impl Buffer {
 
 /// How a port of the plan maps onto a buffer of a rank.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Binding {
     /// Index into [`crate::Plan::inputs`] or [`crate::Plan::outputs`].
     pub port: usize,
@@ -70,6 +72,7 @@ pub struct Binding {
 
 /// What one rank sends to, or receives from, one peer; boxes are matched in order by element.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Transfer {
     /// The other rank.
     pub peer: Rank,
@@ -79,6 +82,7 @@ pub struct Transfer {
 
 /// The data movement of an exchange, apart from the buffers it works on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Pattern {
     /// What the rank keeps: source to destination.
     pub local: Vec<BoxCopy>,
@@ -90,6 +94,7 @@ pub struct Pattern {
 
 /// One entry of a rank's list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Step {
     /// The model path that the step comes from.
     pub origin: OriginId,
@@ -100,6 +105,7 @@ pub struct Step {
 /// What a step does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[serde(deny_unknown_fields)]
 pub enum Action {
     /// Run a kernel.
     Launch(KernelCall),
@@ -137,6 +143,7 @@ pub enum Action {
 
 /// Everything that one rank holds and does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RankPlan {
     /// Bytes of [`Region::Arena`].
     pub arena_bytes: usize,

@@ -10,6 +10,7 @@ pub struct WeightId(pub usize);
 
 /// One stored tensor of a weight.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct WeightSource {
     /// Name of the tensor in the checkpoint.
     pub name: String,
@@ -34,6 +35,7 @@ pub enum WeightLayout {
 
 /// A weight as kernels see it: its sources joined along their first dimension.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Weight {
     /// Stored tensors, joined along dimension 0 in this order.
     pub sources: Vec<WeightSource>,
