@@ -1,1 +1,11 @@
-//! Placeholder.
+//! The Terrace compiler: a graph IR, its verifier and the passes that turn a model graph into a
+//! [`terrace_plan::Plan`].
+
+mod error;
+pub mod ir;
+pub mod ops;
+mod options;
+pub mod passes;
+
+pub use error::CompileError;
+pub use options::{CompileOptions, Provenance, SliceGranularity};

@@ -1,0 +1,261 @@
+//! The graph: typed nodes, operands ordered by port, deterministic iteration.
+//!
+//! Nodes change only through `add`, `replace_uses`, `erase` and the setters of annotations, so a
+//! node's type always is what its op infers. The id of an erased node may be given out again.
+
+use super::{Sharding, Slices, Type};
+use crate::CompileError;
+use crate::ops::{self, Op};
+use petgraph::Direction;
+use petgraph::stable_graph::{NodeIndex, StableDiGraph};
+use petgraph::visit::EdgeRef;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
+use terrace_plan::Mesh;
+
+/// Identity of a node within its graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub u32);
+
+/// Model path of a node, e.g. `blocks.3.attn1.to_q`.
+pub type Path = Arc<str>;
+
+/// When a node is computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// Once per session, before the first call.
+    Init,
+    /// At every call.
+    #[default]
+    Step,
+}
+
+/// A node: an op, its type and annotations.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// The op with its attributes.
+    pub op: Op,
+    /// Global type.
+    pub ty: Type,
+    /// Cut of the result.
+    pub sharding: Sharding,
+    /// Model path.
+    pub path: Path,
+    /// When it runs.
+    pub phase: Phase,
+}
+
+/// Port of an operand.
+#[derive(Clone, Copy, Debug)]
+struct Use(usize);
+
+/// A graph of typed nodes on a mesh.
+#[derive(Clone, Debug)]
+pub struct Graph {
+    name: String,
+    /// Mesh that shardings refer to.
+    pub mesh: Mesh,
+    /// Cuts decided by assign-slices.
+    pub slices: Slices,
+    nodes: StableDiGraph<Node, Use>,
+    schedule: Option<Vec<NodeId>>,
+}
+
+impl Graph {
+    /// An empty graph on a mesh of one rank.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            mesh: Mesh::ONE,
+            slices: Slices::default(),
+            nodes: StableDiGraph::new(),
+            schedule: None,
+        }
+    }
+
+    /// Name of the graph.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Adds a node; its type is inferred from the op and its operands.
+    ///
+    /// # Errors
+    /// The operands do not fit the op.
+    pub fn add(&mut self, op: Op, operands: &[NodeId], path: &str) -> Result<NodeId, CompileError> {
+        let types: Vec<&Type> = operands.iter().map(|&o| &self.node(o).ty).collect();
+        let ty = ops::infer(&op, &types).map_err(|e| e.at(&op, path))?;
+        self.schedule = None;
+        let node = Node {
+            op,
+            ty,
+            sharding: Sharding::replicated(),
+            path: path.into(),
+            phase: Phase::Step,
+        };
+        let index = self.nodes.add_node(node);
+        for (port, operand) in operands.iter().enumerate() {
+            self.nodes.add_edge(index_of(*operand), index, Use(port));
+        }
+        Ok(id_of(index))
+    }
+
+    /// The node behind an id of this graph.
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[index_of(id)]
+    }
+
+    /// Whether the node still exists.
+    pub fn contains(&self, id: NodeId) -> bool {
+        self.nodes.contains_node(index_of(id))
+    }
+
+    /// Operands in port order.
+    pub fn operands(&self, id: NodeId) -> Vec<NodeId> {
+        let mut ports: Vec<(usize, NodeId)> = self
+            .nodes
+            .edges_directed(index_of(id), Direction::Incoming)
+            .map(|e| (e.weight().0, id_of(e.source())))
+            .collect();
+        ports.sort_unstable();
+        ports.into_iter().map(|(_, operand)| operand).collect()
+    }
+
+    /// Users in order of id, each once.
+    pub fn users(&self, id: NodeId) -> Vec<NodeId> {
+        let mut users: Vec<NodeId> = self
+            .nodes
+            .edges_directed(index_of(id), Direction::Outgoing)
+            .map(|e| id_of(e.target()))
+            .collect();
+        users.sort_unstable();
+        users.dedup();
+        users
+    }
+
+    /// Number of nodes.
+    pub fn len(&self) -> usize {
+        self.nodes.node_count()
+    }
+
+    /// Whether the graph has no nodes.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.node_count() == 0
+    }
+
+    /// All nodes, operands before users: the schedule when there is one, else the topological
+    /// order that takes the smallest id first.
+    pub fn order(&self) -> Vec<NodeId> {
+        if let Some(schedule) = &self.schedule {
+            return schedule.clone();
+        }
+        let mut missing: BTreeMap<NodeId, usize> = BTreeMap::new();
+        let mut ready = BinaryHeap::new();
+        for index in self.nodes.node_indices() {
+            let operands = self
+                .nodes
+                .edges_directed(index, Direction::Incoming)
+                .count();
+            missing.insert(id_of(index), operands);
+            if operands == 0 {
+                ready.push(Reverse(id_of(index)));
+            }
+        }
+        let mut order = Vec::with_capacity(missing.len());
+        while let Some(Reverse(id)) = ready.pop() {
+            order.push(id);
+            for edge in self.nodes.edges_directed(index_of(id), Direction::Outgoing) {
+                let user = id_of(edge.target());
+                if let Some(count) = missing.get_mut(&user) {
+                    *count -= 1;
+                    if *count == 0 {
+                        ready.push(Reverse(user));
+                    }
+                }
+            }
+        }
+        order
+    }
+
+    /// Whether a schedule is set.
+    pub fn is_scheduled(&self) -> bool {
+        self.schedule.is_some()
+    }
+
+    /// Fixes the order of execution; any later change of the graph clears it.
+    pub fn set_schedule(&mut self, order: Vec<NodeId>) {
+        self.schedule = Some(order);
+    }
+
+    /// Makes every user of `old` use `new` instead, `new` itself excepted.
+    pub fn replace_uses(&mut self, old: NodeId, new: NodeId) {
+        self.schedule = None;
+        let edges: Vec<_> = self
+            .nodes
+            .edges_directed(index_of(old), Direction::Outgoing)
+            .filter(|e| e.target() != index_of(new))
+            .map(|e| (e.id(), e.target(), e.weight().0))
+            .collect();
+        for (edge, user, port) in edges {
+            self.nodes.remove_edge(edge);
+            self.nodes.add_edge(index_of(new), user, Use(port));
+        }
+    }
+
+    /// Makes one operand of `user` another node.
+    pub fn replace_operand(&mut self, user: NodeId, port: usize, new: NodeId) {
+        self.schedule = None;
+        let edge = self
+            .nodes
+            .edges_directed(index_of(user), Direction::Incoming)
+            .find(|e| e.weight().0 == port)
+            .map(|e| e.id());
+        if let Some(edge) = edge {
+            self.nodes.remove_edge(edge);
+            self.nodes
+                .add_edge(index_of(new), index_of(user), Use(port));
+        }
+    }
+
+    /// Removes a node without users.
+    ///
+    /// # Errors
+    /// The node still has users.
+    pub fn erase(&mut self, id: NodeId) -> Result<(), CompileError> {
+        let uses = self.users(id).len();
+        if uses > 0 {
+            return Err(CompileError::InUse {
+                node: id.0 as usize,
+                path: self.node(id).path.to_string(),
+                uses,
+            });
+        }
+        self.schedule = None;
+        self.nodes.remove_node(index_of(id));
+        Ok(())
+    }
+
+    /// Sets the cut of a node's result.
+    pub fn set_sharding(&mut self, id: NodeId, sharding: Sharding) {
+        self.nodes[index_of(id)].sharding = sharding;
+    }
+
+    /// Sets when a node runs.
+    pub fn set_phase(&mut self, id: NodeId, phase: Phase) {
+        self.nodes[index_of(id)].phase = phase;
+    }
+
+    /// Replaces a node's type by that of one rank's part; for localize alone.
+    pub(crate) fn set_type(&mut self, id: NodeId, ty: Type) {
+        self.nodes[index_of(id)].ty = ty;
+    }
+}
+
+fn index_of(id: NodeId) -> NodeIndex {
+    NodeIndex::new(id.0 as usize)
+}
+
+fn id_of(index: NodeIndex) -> NodeId {
+    NodeId(index.index() as u32)
+}

@@ -1,0 +1,10 @@
+//! The intermediate representation: dimensions made of factors, shardings over named mesh axes,
+//! and a graph of typed nodes.
+
+mod dims;
+mod graph;
+mod sharding;
+
+pub use dims::{Dim, Factor, Name, Segment, Type};
+pub use graph::{Graph, Node, NodeId, Path, Phase};
+pub use sharding::{Group, Partition, Sharding, Slices};
