@@ -3,3 +3,39 @@
 //! Invariants: every kernel checks its operands with checked arithmetic before it reads or writes;
 //! it runs in the rayon pool of the caller; the arithmetic of one row (head, output pixel) does not
 //! depend on the number of rows, on how they were cut, or on the number of threads.
+
+mod activation;
+mod boxes;
+mod check;
+mod conv_cache;
+mod copy;
+mod embedding;
+mod gate;
+mod group_norm;
+mod join;
+mod math;
+mod nearest;
+mod noise;
+mod norm;
+mod positions;
+mod qk_norm_rope;
+mod sampler;
+mod segments;
+mod split;
+mod upsample;
+
+pub use activation::{GatedGelu, gelu_tanh, silu};
+pub use boxes::MAX_BOX_RANK;
+pub use conv_cache::ConvCache;
+pub use copy::CopyBox;
+pub use embedding::{RelativeBias, SinCosOrder, TimestepEmbedding, TokenEmbedding};
+pub use gate::{GateAdd, GateSegment, add};
+pub use group_norm::{GroupActivation, GroupNorm, Spatial};
+pub use join::Join;
+pub use noise::{NoiseBox, noise_fill, normal, philox4x32};
+pub use norm::{ModSegment, Norm, NormModulate};
+pub use positions::{Axis, GridAxis, PositionKind, PositionTable};
+pub use qk_norm_rope::{HeadNorm, QkNormRope};
+pub use sampler::{Advance, Denoise};
+pub use segments::Mods;
+pub use upsample::{TimeMode, Upsample};

@@ -1,0 +1,109 @@
+//! Residual additions: plain, and with an adaptive gate.
+//!
+//! Invariants: elementwise, so independent of any cut. Refused: operands whose lengths disagree, and
+//! gate offsets outside their data.
+
+use super::check;
+use super::segments::{Mods, locate};
+use super::split::{for_blocks, for_rows, multiversion};
+use crate::KernelError;
+
+/// y = residual + gate * x over rows, all of shape `[batch, sum of the segments' rows, width]`.
+///
+/// The gate of a row is the vector of its batch item at its segment's offset (diffusers 0.42,
+/// `CogVideoXBlock`).
+#[derive(Debug)]
+pub struct GateAdd<'a> {
+    /// Batch items.
+    pub batch: usize,
+    /// Elements of a row.
+    pub width: usize,
+    /// Consecutive ranges of rows and where their gate lies.
+    pub segments: &'a [GateSegment],
+    /// Gate vectors.
+    pub mods: Mods<'a>,
+    /// What is added to.
+    pub residual: &'a [f32],
+    /// What is gated.
+    pub x: &'a [f32],
+    /// Output.
+    pub y: &'a mut [f32],
+}
+
+/// A range of rows that share a gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GateSegment {
+    /// Rows of the segment in each batch item.
+    pub rows: usize,
+    /// Offset of the gate in a batch item's modulation vector.
+    pub gate: usize,
+}
+
+impl GateAdd<'_> {
+    /// Computes `y`.
+    ///
+    /// # Errors
+    /// [`KernelError`] when a length or an offset does not fit; then nothing was written.
+    pub fn run(self) -> Result<(), KernelError> {
+        const KERNEL: &str = "gate_add";
+        let rows = check::sum(KERNEL, "segments", self.segments.iter().map(|s| s.rows))?;
+        let total = check::product(
+            KERNEL,
+            "batch, rows, width",
+            &[self.batch, rows, self.width],
+        )?;
+        check::length(KERNEL, "residual", total, self.residual.len())?;
+        check::length(KERNEL, "x", total, self.x.len())?;
+        check::length(KERNEL, "y", total, self.y.len())?;
+        let offsets = self.segments.iter().map(|s| s.gate);
+        self.mods.check(KERNEL, self.batch, self.width, offsets)?;
+        let Self {
+            width,
+            segments,
+            mods,
+            residual,
+            x,
+            y,
+            ..
+        } = self;
+        for_rows(y, width, |row, out| {
+            let segment = locate(segments.iter().map(|s| s.rows), row % rows);
+            if let Some(index) = segment {
+                let gate = mods.get(row / rows, segments[index].gate, width);
+                let range = row * width..(row + 1) * width;
+                gate_row(out, &residual[range.clone()], gate, &x[range]);
+            }
+        });
+        Ok(())
+    }
+}
+
+/// y = a + b, elementwise.
+///
+/// # Errors
+/// [`KernelError::Length`] when the operands differ in length; then nothing was written.
+pub fn add(a: &[f32], b: &[f32], y: &mut [f32]) -> Result<(), KernelError> {
+    check::length("add", "b", a.len(), b.len())?;
+    check::length("add", "y", a.len(), y.len())?;
+    for_blocks(y, |first, out| {
+        let range = first..first + out.len();
+        add_block(out, &a[range.clone()], &b[range]);
+    });
+    Ok(())
+}
+
+multiversion! {
+    fn gate_row(y: &mut [f32], residual: &[f32], gate: &[f32], x: &[f32]) {
+        for (((out, &r), &g), &v) in y.iter_mut().zip(residual).zip(gate).zip(x) {
+            *out = r + g * v;
+        }
+    }
+}
+
+multiversion! {
+    fn add_block(y: &mut [f32], a: &[f32], b: &[f32]) {
+        for ((out, &a), &b) in y.iter_mut().zip(a).zip(b) {
+            *out = a + b;
+        }
+    }
+}
