@@ -27,4 +27,68 @@ pub enum CompileError {
         /// Number of uses.
         uses: usize,
     },
+    /// A graph on several ranks has nothing that slices could cut.
+    #[error(
+        "graph {graph} has no attention over a latent grid to slice; it runs on one rank, not {ranks}"
+    )]
+    NothingToSlice {
+        /// Name of the graph.
+        graph: String,
+        /// Ranks asked for.
+        ranks: usize,
+    },
+    /// A degree is higher than what there is to cut.
+    #[error(
+        "{axis} degree {degree} cannot be served: there are {available} {what}; use {axis} degree {available} or less"
+    )]
+    TooManyRanks {
+        /// Mesh axes.
+        axis: String,
+        /// Degree asked for.
+        degree: usize,
+        /// What the axes cut.
+        what: String,
+        /// How many of them there are.
+        available: usize,
+    },
+    /// An op cannot work on parts of its operands.
+    #[error("{op} at {path} cannot work on parts cut as {sharding}")]
+    Unshardable {
+        /// Name of the op.
+        op: &'static str,
+        /// Model path of the node.
+        path: String,
+        /// The cut.
+        sharding: String,
+    },
+    /// A change of cut would gather a whole activation.
+    #[error("{path}: going from {from} to {to} would gather a whole activation on a rank")]
+    Gather {
+        /// Model path of the node.
+        path: String,
+        /// Cut of the operand.
+        from: String,
+        /// Cut needed.
+        to: String,
+    },
+    /// No kernel serves an op in the form in which it reached the plan.
+    #[error("{op} at {path}: no kernel serves it: {reason}")]
+    NoKernel {
+        /// Name of the op.
+        op: &'static str,
+        /// Model path of the node.
+        path: String,
+        /// What is missing.
+        reason: String,
+    },
+    /// Two layouts do not hold the same elements.
+    #[error("{path}: no copy leads from {from} to {to}")]
+    Layout {
+        /// Model path of the node.
+        path: String,
+        /// Layout read.
+        from: String,
+        /// Layout written.
+        to: String,
+    },
 }

@@ -5,6 +5,7 @@ mod error;
 pub mod ir;
 pub mod ops;
 mod options;
+pub mod partition;
 pub mod passes;
 
 pub use error::CompileError;

@@ -1,1 +1,8 @@
 //! Passes, one per file, and the ordered list of them in `pipeline.rs`.
+pub mod assign_slices;
+pub mod elide_reshards;
+pub mod insert_reshards;
+pub mod lower_attention;
+pub mod lower_reshards;
+pub mod propagate_sharding;
+pub mod schedule;

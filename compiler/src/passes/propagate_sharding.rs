@@ -1,0 +1,80 @@
+//! propagate-sharding: gives every node the cut that its op's rule derives from the slices.
+//!
+//! ```text
+//! before  %1 = norm %0 kind=layer eps=1e-5 : f32[b=1, seq=(txt=4 | t=1 h=2 w=4), c=8]
+//! after   %1 = norm %0 kind=layer eps=1e-5 : f32[b=1, seq=(txt=4 | t=1 h=2 w=4), c=8] @{h.w: ulysses[0 4 8], txt: ulysses[0 2 4]}
+//! ```
+//!
+//! Refuses ops that would need the neighbours of a part (convolutions, statistics over pixels) on
+//! a cut tensor, and takes and concatenations along a cut factor.
+
+use crate::ir::{Graph, NodeId, Sharding, Type};
+use crate::ops::{self, Op};
+use crate::{CompileError, CompileOptions};
+
+/// Runs the pass.
+///
+/// # Errors
+/// An op cannot work on the parts that the slices give it.
+pub fn run(graph: &mut Graph, _options: &CompileOptions) -> Result<(), CompileError> {
+    for id in graph.order() {
+        let node = graph.node(id);
+        let operands = graph.operands(id);
+        let types: Vec<&Type> = operands.iter().map(|&o| &graph.node(o).ty).collect();
+        let result = ops::rule(&node.op, &types, &node.ty, &graph.slices).result;
+        check(graph, id, &result)?;
+        graph.set_sharding(id, result);
+    }
+    Ok(())
+}
+
+fn check(graph: &Graph, id: NodeId, result: &Sharding) -> Result<(), CompileError> {
+    let node = graph.node(id);
+    let legal = match &node.op {
+        Op::GroupNorm(_) | Op::Conv3d(_) | Op::ConvCache(_) | Op::Upsample(_) => {
+            result.is_replicated()
+        }
+        Op::Take(take) => graph.operands(id).iter().all(|&o| {
+            let whole = &graph.node(o).sharding;
+            whole.cutting(&take.factor).is_none()
+        }),
+        Op::Concat(dim) => result.cutting(dim).is_none(),
+        Op::Input(_)
+        | Op::Output(_)
+        | Op::Weight(_)
+        | Op::Linear(_)
+        | Op::Norm(_)
+        | Op::Modulate(_)
+        | Op::Residual(_)
+        | Op::HeadNorm(_)
+        | Op::Rope(_)
+        | Op::QkNormRope(_)
+        | Op::Attention(_)
+        | Op::AttentionStep(_)
+        | Op::AttentionFinish
+        | Op::Activate(_)
+        | Op::GatedGelu
+        | Op::Embedding(_)
+        | Op::RelativeBias(_)
+        | Op::TimestepEmbedding(_)
+        | Op::PositionTable(_)
+        | Op::Join(_)
+        | Op::Segment(_)
+        | Op::Repeat(_)
+        | Op::Denoise(_)
+        | Op::Advance(_)
+        | Op::Noise(_)
+        | Op::Reshard(_)
+        | Op::AllToAll(_)
+        | Op::AllGather(_)
+        | Op::RingShift(_) => true,
+    };
+    if legal {
+        return Ok(());
+    }
+    Err(CompileError::Unshardable {
+        op: node.op.name(),
+        path: node.path.to_string(),
+        sharding: result.to_string(),
+    })
+}

@@ -1,0 +1,81 @@
+//! schedule: fixes one order of execution, the same on every rank.
+//!
+//! Operands come right before their users, the running state of an attention before the block
+//! that joins it, and a collective is issued before the computation that does not need it: a ring
+//! shift travels during the attention step before it. Only one computation is overtaken, so at
+//! most two blocks of keys and values are alive.
+//!
+//! ```text
+//! before  attention_step 0, ring_shift 1, attention_step 1, ring_shift 2, attention_step 2
+//! after   ring_shift 1, attention_step 0, ring_shift 2, attention_step 1, attention_step 2
+//! ```
+
+use crate::ir::{Graph, NodeId};
+use crate::ops::Op;
+use crate::{CompileError, CompileOptions};
+use std::collections::BTreeSet;
+
+/// Runs the pass.
+///
+/// # Errors
+/// None.
+pub fn run(graph: &mut Graph, _options: &CompileOptions) -> Result<(), CompileError> {
+    let mut order = depth_first(graph);
+    issue_early(graph, &mut order);
+    graph.set_schedule(order);
+    Ok(())
+}
+
+/// Post-order from the outputs; nodes that reach no output follow, in order of id.
+fn depth_first(graph: &Graph) -> Vec<NodeId> {
+    let all = {
+        let mut ids = graph.order();
+        ids.sort_unstable();
+        ids
+    };
+    let (outputs, rest): (Vec<NodeId>, Vec<NodeId>) = all
+        .into_iter()
+        .partition(|&id| matches!(graph.node(id).op, Op::Output(_)));
+    let mut done = BTreeSet::new();
+    let mut order = Vec::new();
+    for root in outputs.into_iter().chain(rest) {
+        let mut stack = vec![(root, false)];
+        while let Some((id, expanded)) = stack.pop() {
+            if expanded {
+                if done.insert(id) {
+                    order.push(id);
+                }
+            } else if !done.contains(&id) {
+                stack.push((id, true));
+                stack.extend(
+                    visiting_order(graph, id)
+                        .into_iter()
+                        .rev()
+                        .map(|o| (o, false)),
+                );
+            }
+        }
+    }
+    order
+}
+
+/// Operands in the order in which they are computed.
+fn visiting_order(graph: &Graph, id: NodeId) -> Vec<NodeId> {
+    let mut operands = graph.operands(id);
+    if matches!(graph.node(id).op, Op::AttentionStep(_)) {
+        operands.reverse();
+    }
+    operands
+}
+
+fn issue_early(graph: &Graph, order: &mut [NodeId]) {
+    for at in 1..order.len() {
+        let (before, id) = (order[at - 1], order[at]);
+        let overtakes = graph.node(id).op.is_collective()
+            && matches!(graph.node(before).op, Op::AttentionStep(_))
+            && !graph.operands(id).contains(&before);
+        if overtakes {
+            order.swap(at - 1, at);
+        }
+    }
+}
