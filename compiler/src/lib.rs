@@ -3,6 +3,7 @@
 
 mod error;
 pub mod ir;
+pub mod layout;
 pub mod ops;
 mod options;
 pub mod partition;

@@ -191,7 +191,9 @@ fn no_header() -> PlanError {
 
 /// Reads the value of `header` and stops there: the error that stopping early causes comes
 /// back beside the value, and means nothing once there is a value.
-fn first_value<'de, T: Deserialize<'de>>(json: &'de [u8]) -> (Option<T>, Option<serde_json::Error>) {
+fn first_value<'de, T: Deserialize<'de>>(
+    json: &'de [u8],
+) -> (Option<T>, Option<serde_json::Error>) {
     struct First<'a, T>(&'a mut Option<T>);
     impl<'de, T: Deserialize<'de>> Visitor<'de> for First<'_, T> {
         type Value = ();

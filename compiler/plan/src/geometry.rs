@@ -36,9 +36,7 @@ pub struct BoxCopy {
 impl StridedBox {
     /// Number of elements, or `None` when the product overflows.
     pub fn elements(&self) -> Option<usize> {
-        self.extents
-            .iter()
-            .try_fold(1usize, |n, &e| n.checked_mul(e))
+        product(&self.extents)
     }
 
     /// One past the last element touched, zero for an empty box; `None` when the arithmetic
@@ -73,7 +71,141 @@ impl BoxCopy {
     }
 }
 
-fn region_end(extents: &[usize], offset: usize, strides: &[usize]) -> Option<usize> {
+/// Why a box is illegal wherever it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BoxFault {
+    /// Extents and strides differ in number.
+    #[error("{extents} extents, but {strides} strides")]
+    Dimensions {
+        /// Number of extents.
+        extents: usize,
+        /// Number of strides.
+        strides: usize,
+    },
+    /// The number of elements or the last element overflows.
+    #[error("its size overflows")]
+    Overflow,
+    /// Two elements are written to one place, or cannot be proved not to be.
+    #[error("its strides write elements onto each other")]
+    Overlap,
+    /// The region read ends after the tensor.
+    #[error("reads up to element {end} of {len}")]
+    Source {
+        /// One past the last element read.
+        end: usize,
+        /// Elements of the tensor.
+        len: usize,
+    },
+    /// The region written ends after the tensor.
+    #[error("writes up to element {end} of {len}")]
+    Destination {
+        /// One past the last element written.
+        end: usize,
+        /// Elements of the tensor.
+        len: usize,
+    },
+}
+
+/// What [`check_box`] found out about a legal box.
+#[derive(Clone, Copy)]
+pub(crate) struct BoxFacts {
+    pub(crate) elements: usize,
+    pub(crate) src_end: usize,
+    pub(crate) dst_end: usize,
+}
+
+impl BoxFacts {
+    /// Whether the box stays inside a source of `src` and a destination of `dst` elements.
+    pub(crate) fn inside(&self, src: usize, dst: usize) -> Result<(), BoxFault> {
+        if self.src_end > src {
+            return Err(BoxFault::Source {
+                end: self.src_end,
+                len: src,
+            });
+        }
+        if self.dst_end > dst {
+            return Err(BoxFault::Destination {
+                end: self.dst_end,
+                len: dst,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Proves that a copy neither overflows nor writes an element twice.
+pub(crate) fn check_box(copy: &BoxCopy) -> Result<BoxFacts, BoxFault> {
+    let extents = &copy.extents;
+    let (elements, src_end) = check_region(extents, copy.src_offset, &copy.src_strides)?;
+    let (_, dst_end) = check_region(extents, copy.dst_offset, &copy.dst_strides)?;
+    if !distinct(extents, &copy.dst_strides) {
+        return Err(BoxFault::Overlap);
+    }
+    Ok(BoxFacts {
+        elements,
+        src_end,
+        dst_end,
+    })
+}
+
+/// Elements and end of a region.
+pub(crate) fn check_region(
+    extents: &[usize],
+    offset: usize,
+    strides: &[usize],
+) -> Result<(usize, usize), BoxFault> {
+    if extents.len() != strides.len() {
+        return Err(BoxFault::Dimensions {
+            extents: extents.len(),
+            strides: strides.len(),
+        });
+    }
+    let elements = product(extents).ok_or(BoxFault::Overflow)?;
+    let end = region_end(extents, offset, strides).ok_or(BoxFault::Overflow)?;
+    Ok((elements, end))
+}
+
+/// The product of sizes, or `None` when it overflows; zero whenever a size is zero.
+pub(crate) fn product(sizes: &[usize]) -> Option<usize> {
+    if sizes.contains(&0) {
+        return Some(0);
+    }
+    sizes
+        .iter()
+        .try_fold(1usize, |n, &size| n.checked_mul(size))
+}
+
+/// Whether strides give every element a place of its own: sorted by stride, each dimension steps
+/// over everything that the ones before it reach. Every part of a dense tensor does, however its
+/// dimensions are split or ordered.
+pub(crate) fn distinct(extents: &[usize], strides: &[usize]) -> bool {
+    if extents.contains(&0) {
+        return true;
+    }
+    let mut dims: Vec<(usize, usize)> = strides
+        .iter()
+        .zip(extents)
+        .filter(|(_, extent)| **extent > 1)
+        .map(|(&stride, &extent)| (stride, extent))
+        .collect();
+    dims.sort_unstable();
+    let mut reach = 0usize;
+    for (stride, extent) in dims {
+        if stride <= reach {
+            return false;
+        }
+        let Some(next) = (extent - 1)
+            .checked_mul(stride)
+            .and_then(|n| n.checked_add(reach))
+        else {
+            return false;
+        };
+        reach = next;
+    }
+    true
+}
+
+pub(crate) fn region_end(extents: &[usize], offset: usize, strides: &[usize]) -> Option<usize> {
     if extents.len() != strides.len() {
         return None;
     }

@@ -33,6 +33,16 @@ pub enum Region {
     State,
 }
 
+impl Region {
+    /// The name used in text forms and plan files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Arena => "arena",
+            Self::State => "state",
+        }
+    }
+}
+
 /// A dense tensor of one rank.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

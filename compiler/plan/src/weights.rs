@@ -33,6 +33,17 @@ pub enum WeightLayout {
     Conv3d,
 }
 
+impl WeightLayout {
+    /// The name used in text forms and plan files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Linear => "linear",
+            Self::Conv3d => "conv3d",
+        }
+    }
+}
+
 /// A weight as kernels see it: its sources joined along their first dimension.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -2,7 +2,9 @@
 pub mod assign_slices;
 pub mod elide_reshards;
 pub mod insert_reshards;
+pub mod localize;
 pub mod lower_attention;
 pub mod lower_reshards;
+pub mod plan_memory;
 pub mod propagate_sharding;
 pub mod schedule;

@@ -74,7 +74,7 @@ pub(super) fn silu(x: f32) -> f32 {
 /// x * sigmoid(2 u), which is the same function and keeps its precision for negative x.
 #[inline(always)]
 pub(super) fn gelu_tanh(x: f32) -> f32 {
-    const TWICE_ROOT: f32 = 1.595_769_1;
+    const TWICE_ROOT: f32 = 1.595_769;
     let u = TWICE_ROOT * (x + 0.044_715 * x * x * x);
     x / (1.0 + exp(-u))
 }

@@ -1,0 +1,49 @@
+//! Shared by the kernel tests: inputs, comparison, and runs under pools of several sizes.
+
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::fmt::Debug;
+
+/// Reproducible values in [-1, 1), different for each `salt`.
+pub fn values(n: usize, salt: u64) -> Vec<f32> {
+    let mut state = salt.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    (0..n).map(|_| next()).collect()
+}
+
+/// Asserts that every element differs by at most `tolerance * max(1, |expected|)`.
+pub fn close(found: &[f32], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len());
+    for (i, (&f, &e)) in found.iter().zip(expected).enumerate() {
+        let error = (f64::from(f) - e).abs();
+        assert!(
+            error <= tolerance * e.abs().max(1.0),
+            "element {i}: found {f}, expected {e}"
+        );
+    }
+}
+
+/// Runs `f` in rayon pools of 1, 2 and 3 threads, asserts equal results and returns one.
+pub fn same_in_all_pools<T: PartialEq + Debug + Send>(f: impl Fn() -> T + Sync) -> T {
+    let run = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        pool.install(&f)
+    };
+    let one = run(1);
+    assert!(one == run(2), "2 threads give another result than 1");
+    assert!(one == run(3), "3 threads give another result than 1");
+    one
+}
+
+/// The bits of every element, for comparisons that must be exact.
+pub fn bits(x: &[f32]) -> Vec<u32> {
+    x.iter().map(|v| v.to_bits()).collect()
+}

@@ -1,0 +1,201 @@
+//! Kernels over rows of channels: matrix products, norms, gates, activations.
+//!
+//! Invariant: segments are converted once, so a launch does not allocate.
+
+use super::super::operand::{Access, Binder, In, Input, Plain};
+use super::Run;
+use crate::RuntimeError;
+use terrace_kernels::KernelError;
+use terrace_kernels::cpu::{
+    GateAdd, GateSegment as KernelGate, GatedGelu, HeadNorm, ModSegment as KernelSegment,
+    Mods as KernelMods, Norm as KernelNorm, NormModulate, QkNormRope, add, gelu_tanh, silu,
+};
+use terrace_plan::{Activation, Gate, ModSegment, Mods, Norm, QkNorm, Rope};
+
+pub(super) fn norm_modulate(
+    b: &Binder<'_>,
+    batch: usize,
+    width: usize,
+    segments: &[ModSegment],
+    norm: Norm,
+    mods: Option<&Mods>,
+) -> Result<Run, RuntimeError> {
+    let (x, y) = (b.maybe_in_place("x")?, b.output("y")?);
+    let (weight, bias) = (b.plain("weight"), b.plain("bias"));
+    let mods = mods.zip(b.maybe("mods")).map(|(m, data)| (data, m.stride));
+    let segments: Vec<KernelSegment> = segments
+        .iter()
+        .map(|s| KernelSegment {
+            rows: s.rows,
+            shift: s.shift,
+            scale: s.scale,
+        })
+        .collect();
+    Ok(Box::new(move |a: &Access| {
+        let (weight, bias) = (values(weight.as_ref()), values(bias.as_ref()));
+        let norm = match norm {
+            Norm::None => KernelNorm::None,
+            Norm::Layer { eps, .. } => KernelNorm::Layer {
+                eps: eps as f32,
+                weight,
+                bias,
+            },
+            Norm::Rms { eps, .. } => KernelNorm::Rms {
+                eps: eps as f32,
+                weight,
+            },
+        };
+        let mods = mods.as_ref().map(|(data, stride)| KernelMods {
+            data: data.get(a),
+            stride: *stride,
+        });
+        x.with(a, &y, |x, y| {
+            NormModulate {
+                batch,
+                width,
+                segments: &segments,
+                norm,
+                mods,
+                x,
+                y,
+            }
+            .run()
+        })
+    }))
+}
+
+/// The residual addition of a row kernel, with or without a gate.
+struct Gating {
+    batch: usize,
+    width: usize,
+    segments: Vec<KernelGate>,
+    mods: Option<(In<f32>, usize)>,
+}
+
+impl Gating {
+    fn new(b: &Binder<'_>, width: usize, gate: Option<&Gate>) -> Self {
+        let mods = gate.zip(b.maybe("mods"));
+        Self {
+            batch: gate.map_or(0, |gate| gate.batch),
+            width,
+            segments: gate.map_or_else(Vec::new, gate_segments),
+            mods: mods.map(|(gate, data)| (data, gate.mods.stride)),
+        }
+    }
+
+    fn run(
+        &self,
+        a: &Access,
+        residual: &[f32],
+        x: &[f32],
+        y: &mut [f32],
+    ) -> Result<(), KernelError> {
+        let Some((data, stride)) = &self.mods else {
+            return add(residual, x, y);
+        };
+        GateAdd {
+            batch: self.batch,
+            width: self.width,
+            segments: &self.segments,
+            mods: KernelMods {
+                data: data.get(a),
+                stride: *stride,
+            },
+            residual,
+            x,
+            y,
+        }
+        .run()
+    }
+}
+
+fn gate_segments(gate: &Gate) -> Vec<KernelGate> {
+    gate.segments
+        .iter()
+        .map(|s| KernelGate {
+            rows: s.rows,
+            gate: s.gate,
+        })
+        .collect()
+}
+
+pub(super) fn gate_add(
+    b: &Binder<'_>,
+    width: usize,
+    gate: Option<&Gate>,
+) -> Result<Run, RuntimeError> {
+    let gating = Gating::new(b, width, gate);
+    let (residual, x) = (b.maybe_in_place("residual")?, b.maybe_in_place("x")?);
+    let y = b.output("y")?;
+    Ok(Box::new(move |a: &Access| match (&residual, &x) {
+        // One copy serves both when residual, x and y are the same rows.
+        (Input::InPlace(_), Input::InPlace(_)) => {
+            residual.with(a, &y, |copy, y| gating.run(a, copy, copy, y))
+        }
+        (_, Input::Apart(x)) => residual.with(a, &y, |r, y| gating.run(a, r, x.get(a), y)),
+        (Input::Apart(residual), _) => x.with(a, &y, |x, y| gating.run(a, residual.get(a), x, y)),
+    }))
+}
+
+/// `sizes`: batch, rows, heads, head dimension.
+pub(super) fn qk_norm_rope(
+    b: &Binder<'_>,
+    sizes: [usize; 4],
+    norm: Option<QkNorm>,
+    rope: Option<Rope>,
+) -> Result<Run, RuntimeError> {
+    let [batch, rows, heads, dim] = sizes;
+    let qkv = b.output("qkv")?;
+    let table = b.maybe("rope");
+    let (q_weight, q_bias) = (b.plain("q weight"), b.plain("q bias"));
+    let (k_weight, k_bias) = (b.plain("k weight"), b.plain("k bias"));
+    Ok(Box::new(move |a: &Access| {
+        let head = |weight, bias| {
+            norm.map(|norm| HeadNorm {
+                eps: norm.eps as f32,
+                weight: values(weight),
+                bias: values(bias),
+            })
+        };
+        QkNormRope {
+            batch,
+            rows,
+            text_rows: rope.map_or(rows, |rope| rope.first_row),
+            parts: 3,
+            heads,
+            dim,
+            q: head(q_weight.as_ref(), q_bias.as_ref()),
+            k: head(k_weight.as_ref(), k_bias.as_ref()),
+            table: table.as_ref().map(|table| table.get(a)),
+            qkv: qkv.get(a),
+        }
+        .run()
+    }))
+}
+
+pub(super) fn activate(b: &Binder<'_>, function: Activation) -> Result<Run, RuntimeError> {
+    let (x, y) = (b.maybe_in_place("x")?, b.output("y")?);
+    Ok(Box::new(move |a: &Access| {
+        x.with(a, &y, |x, y| match function {
+            Activation::Silu => silu(x, y),
+            Activation::GeluTanh => gelu_tanh(x, y),
+        })
+    }))
+}
+
+pub(super) fn gated_gelu(b: &Binder<'_>, rows: usize, width: usize) -> Result<Run, RuntimeError> {
+    let (x, y) = (b.input("x")?, b.output("y")?);
+    Ok(Box::new(move |a: &Access| {
+        GatedGelu {
+            rows,
+            width,
+            x: x.get(a),
+            y: y.get(a),
+        }
+        .run()
+    }))
+}
+
+fn values(weight: Option<&Plain>) -> Option<&[f32]> {
+    weight.map(Plain::get)
+}

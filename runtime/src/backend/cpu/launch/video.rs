@@ -1,0 +1,121 @@
+//! Kernels over channels-last video: convolution, its cache, GroupNorm, up-sampling.
+//!
+//! Refused: a GroupNorm that ends in an activation which no model of the format has.
+
+use super::super::operand::{Access, Binder};
+use super::Run;
+use crate::RuntimeError;
+use terrace_kernels::cpu::{ConvCache, GroupActivation, GroupNorm, Spatial, TimeMode, Upsample};
+use terrace_plan::{Activation, UpsampleTime};
+
+/// `sizes`: batch, frames, elements of a frame, frames kept.
+pub(super) fn conv_cache(b: &Binder<'_>, sizes: [usize; 4]) -> Result<Run, RuntimeError> {
+    let (x, cache, y) = (b.input("x")?, b.maybe("cache"), b.output("y")?);
+    let [batch, frames, frame, keep] = sizes;
+    Ok(Box::new(move |a: &Access| {
+        ConvCache {
+            batch,
+            frames,
+            frame,
+            keep,
+            cache: cache.as_ref().map(|c| c.get(a)),
+            x: x.get(a),
+            y: y.get(a),
+        }
+        .run()
+    }))
+}
+
+/// Sizes of a GroupNorm.
+#[derive(Clone, Copy)]
+pub(super) struct GroupSizes {
+    pub(super) batch: usize,
+    pub(super) grid: [usize; 3],
+    pub(super) channels: usize,
+    pub(super) groups: usize,
+}
+
+pub(super) fn group_norm(
+    b: &Binder<'_>,
+    sizes: GroupSizes,
+    eps: f64,
+    spatial: Option<[usize; 3]>,
+    activation: Option<Activation>,
+) -> Result<Run, RuntimeError> {
+    let GroupSizes {
+        batch,
+        grid: [frames, height, width],
+        channels,
+        groups,
+    } = sizes;
+    let (x, y, yb) = (b.maybe_in_place("x")?, b.output("y")?, b.maybe("yb"));
+    let (weight, bias) = (b.plain("weight"), b.plain("bias"));
+    // The kernel always scales and shifts; absent weights do nothing.
+    let (ones, zeros) = (vec![1.0; channels], vec![0.0; channels]);
+    let activation = match activation {
+        None => GroupActivation::Identity,
+        Some(Activation::Silu) => GroupActivation::Silu,
+        Some(Activation::GeluTanh) => {
+            return Err(RuntimeError::UnsupportedCall {
+                kernel: b.kernel(),
+                found: "activation gelu_tanh",
+                expected: "silu or none",
+            });
+        }
+    };
+    Ok(Box::new(move |a: &Access| {
+        let grid = spatial.zip(yb.as_ref());
+        let spatial = grid.map(|([frames, height, width], yb)| Spatial {
+            yb: yb.get(a),
+            frames,
+            height,
+            width,
+        });
+        x.with(a, &y, |x, y| {
+            GroupNorm {
+                batch,
+                frames,
+                height,
+                width,
+                channels,
+                groups,
+                eps: eps as f32,
+                weight: weight.as_ref().map_or(&ones, |w| w.get()),
+                bias: bias.as_ref().map_or(&zeros, |b| b.get()),
+                spatial,
+                activation,
+                x,
+                y,
+            }
+            .run()
+        })
+    }))
+}
+
+pub(super) fn upsample(
+    b: &Binder<'_>,
+    batch: usize,
+    grid: [usize; 3],
+    channels: usize,
+    time: UpsampleTime,
+) -> Result<Run, RuntimeError> {
+    let (x, y) = (b.input("x")?, b.output("y")?);
+    let [frames, height, width] = grid;
+    let time = match time {
+        UpsampleTime::Keep => TimeMode::Keep,
+        UpsampleTime::Double => TimeMode::Double,
+    };
+    Ok(Box::new(move |a: &Access| {
+        Upsample {
+            batch,
+            frames,
+            height,
+            width,
+            channels,
+            time,
+            x: x.get(a),
+            y: y.get(a),
+        }
+        .run()
+    }))
+}

@@ -1,0 +1,192 @@
+//! Where every rank is: what errors and timeouts report.
+//!
+//! Invariant: a rank's position is one word that only the rank writes, so keeping it costs a store per
+//! step and reading it from another thread is always possible, also while the rank is stuck.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use terrace_plan::{Action, CollectiveId, Plan, Rank, Step};
+
+/// Which list of steps a rank runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Once per session.
+    Init,
+    /// Once per call.
+    Steps,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Init => "init step",
+            Self::Steps => "step",
+        })
+    }
+}
+
+/// A step of a rank.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The rank.
+    pub rank: Rank,
+    /// The list that the step is in.
+    pub phase: Phase,
+    /// Position in the list, counted from zero.
+    pub step: usize,
+    /// Length of the list.
+    pub steps: usize,
+    /// Kernel or data movement.
+    pub what: String,
+    /// Model path that the step comes from.
+    pub origin: String,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            rank,
+            phase,
+            step,
+            steps,
+            what,
+            origin,
+        } = self;
+        write!(f, "rank {rank}, {phase} {step} of {steps}, {what} at `{origin}`")
+    }
+}
+
+/// What a rank waits for in an exchange.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// A peer has not begun the exchange.
+    Begin {
+        /// The exchange.
+        collective: CollectiveId,
+        /// The peer.
+        peer: Rank,
+    },
+    /// A peer has not read this rank's source yet.
+    Readers {
+        /// The exchange.
+        collective: CollectiveId,
+    },
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Begin { collective, peer } => {
+                write!(f, "rank {peer} to begin collective {}", collective.0)
+            }
+            Self::Readers { collective } => {
+                write!(f, "its peers to read collective {}", collective.0)
+            }
+        }
+    }
+}
+
+/// What a rank was last seen doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// At a step.
+    At(Place),
+    /// Before the first step or after the last.
+    Idle(Rank),
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::At(place) => place.fmt(f),
+            Self::Idle(rank) => write!(f, "rank {rank}, at the end of its list"),
+        }
+    }
+}
+
+/// Positions of all ranks.
+#[derive(Debug)]
+pub(crate) struct Positions {
+    plan: Arc<Plan>,
+    words: Vec<AtomicU64>,
+}
+
+const IDLE: u64 = u64::MAX;
+const INIT: u64 = 1 << 63;
+
+impl Positions {
+    pub(crate) fn new(plan: Arc<Plan>) -> Self {
+        let words = plan.ranks.iter().map(|_| AtomicU64::new(IDLE)).collect();
+        Self { plan, words }
+    }
+
+    /// Notes that `rank` begins a step.
+    pub(crate) fn enter(&self, rank: Rank, phase: Phase, step: usize) {
+        let flag = match phase {
+            Phase::Init => INIT,
+            Phase::Steps => 0,
+        };
+        self.words[rank.0].store(flag | step as u64, Ordering::Relaxed);
+    }
+
+    /// Notes that `rank` is between two runs.
+    pub(crate) fn leave(&self, rank: Rank) {
+        self.words[rank.0].store(IDLE, Ordering::Relaxed);
+    }
+
+    /// Where `rank` was last seen.
+    pub(crate) fn status(&self, rank: Rank) -> Status {
+        let word = self.words[rank.0].load(Ordering::Relaxed);
+        if word == IDLE {
+            return Status::Idle(rank);
+        }
+        let phase = if word & INIT == 0 {
+            Phase::Steps
+        } else {
+            Phase::Init
+        };
+        Status::At(place(&self.plan, rank, phase, (word & !INIT) as usize))
+    }
+
+    /// Where every rank was last seen.
+    pub(crate) fn all(&self) -> Vec<Status> {
+        (0..self.words.len())
+            .map(|rank| self.status(Rank(rank)))
+            .collect()
+    }
+}
+
+/// Describes a step of a plan.
+pub(crate) fn place(plan: &Plan, rank: Rank, phase: Phase, step: usize) -> Place {
+    let list: &[Step] = plan.ranks.get(rank.0).map_or(&[], |ranks| match phase {
+        Phase::Init => &ranks.init,
+        Phase::Steps => &ranks.steps,
+    });
+    let at = list.get(step);
+    Place {
+        rank,
+        phase,
+        step,
+        steps: list.len(),
+        what: at.map_or_else(|| "end".to_owned(), |step| describe(plan, &step.action)),
+        origin: at
+            .and_then(|step| plan.origins.get(step.origin.0))
+            .cloned()
+            .unwrap_or_default(),
+    }
+}
+
+fn describe(plan: &Plan, action: &Action) -> String {
+    let named = |verb: &str, id: CollectiveId| {
+        let kind = plan.collectives.get(id.0).map_or("exchange", |c| c.kind.name());
+        format!("{verb} {kind} (collective {})", id.0)
+    };
+    match action {
+        Action::Launch(call) => call.name().to_owned(),
+        Action::Exchange { collective, .. } => named("begin", *collective),
+        Action::Wait { collective } => named("wait for", *collective),
+        Action::Copy { .. } => "copy".to_owned(),
+        Action::Free { .. } => "free".to_owned(),
+    }
+}

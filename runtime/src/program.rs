@@ -1,0 +1,209 @@
+//! A rank's plan resolved for one session: operands, kernels and transfers, ready to run.
+//!
+//! Invariants: built once, after the plan's check has passed, and never changed; every region was
+//! checked against its buffers; running it decides and allocates nothing.
+
+use crate::backend::{Backend, View};
+use crate::boxes::Boxes;
+use crate::fabric::Exchange;
+use crate::position::{Phase, place};
+use crate::RuntimeError;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use terrace_plan::{Action, BufferId, CollectiveId, Plan, Rank, RankPlan, Step};
+
+/// Both lists of a rank and what follows a call.
+pub(crate) struct Program<L> {
+    pub(crate) init: Vec<Ready<L>>,
+    pub(crate) steps: Vec<Ready<L>>,
+    pub(crate) carries: Vec<Move>,
+}
+
+/// A step and what its trace says.
+pub(crate) struct Ready<L> {
+    pub(crate) origin: usize,
+    pub(crate) name: &'static str,
+    pub(crate) category: &'static str,
+    pub(crate) bytes: u64,
+    pub(crate) action: Act<L>,
+}
+
+/// What a step does.
+pub(crate) enum Act<L> {
+    Launch(L),
+    Begin(Arc<Exchange>, Boxes),
+    Wait(Arc<Exchange>),
+    Copy(Move),
+    Free,
+}
+
+/// A copy between two buffers of one rank.
+pub(crate) struct Move {
+    pub(crate) src: View,
+    pub(crate) dst: View,
+    pub(crate) boxes: Boxes,
+}
+
+/// Resolves the plan of one rank.
+pub(crate) struct Builder<'a, B: Backend> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) rank: Rank,
+    pub(crate) backend: &'a B,
+    pub(crate) memory: &'a B::Memory,
+    pub(crate) weights: &'a [Arc<B::Weight>],
+}
+
+impl<B: Backend> Builder<'_, B> {
+    pub(crate) fn build(&self) -> Result<Program<B::Launch>, RuntimeError> {
+        let rank = self.rank_plan()?;
+        let patterns = rank.patterns.iter().cloned().map(Arc::new).collect();
+        let mut lists = Lists {
+            patterns,
+            open: BTreeMap::new(),
+        };
+        Ok(Program {
+            init: self.list(&rank.init, Phase::Init, &mut lists)?,
+            steps: self.list(&rank.steps, Phase::Steps, &mut lists)?,
+            carries: self.carries(rank)?,
+        })
+    }
+
+    fn rank_plan(&self) -> Result<&RankPlan, RuntimeError> {
+        let rank = self.rank;
+        self.plan
+            .ranks
+            .get(rank.0)
+            .ok_or(RuntimeError::NoRank { rank })
+    }
+
+    fn list(
+        &self,
+        steps: &[Step],
+        phase: Phase,
+        lists: &mut Lists,
+    ) -> Result<Vec<Ready<B::Launch>>, RuntimeError> {
+        let resolve = |(index, step): (usize, &Step)| {
+            self.step(step, lists).map_err(|source| RuntimeError::Resolve {
+                place: Box::new(place(self.plan, self.rank, phase, index)),
+                source: Box::new(source),
+            })
+        };
+        steps.iter().enumerate().map(resolve).collect()
+    }
+
+    fn step(&self, step: &Step, lists: &mut Lists) -> Result<Ready<B::Launch>, RuntimeError> {
+        let (name, category, bytes, action) = match &step.action {
+            Action::Launch(call) => {
+                let launch = self.backend.prepare(self.memory, self.weights, call)?;
+                let touched = call
+                    .operands()
+                    .map(|list| list.iter().map(|o| o.elements * o.dtype.bytes()).sum::<usize>())
+                    .unwrap_or(0);
+                (call.name(), "kernel", touched as u64, Act::Launch(launch))
+            }
+            Action::Exchange {
+                collective,
+                pattern,
+                src,
+                dst,
+            } => {
+                let pattern = lists.patterns.get(pattern.0).ok_or(RuntimeError::NoPattern {
+                    rank: self.rank,
+                    pattern: *pattern,
+                })?;
+                let exchange = Arc::new(Exchange {
+                    collective: *collective,
+                    src: self.view(*src)?,
+                    dst: self.view(*dst)?,
+                    pattern: Arc::clone(pattern),
+                });
+                let local = self.checked(&pattern.local, exchange.src, exchange.dst)?;
+                let bytes = local.elements() * exchange.src.dtype().bytes();
+                lists.open.insert(*collective, Arc::clone(&exchange));
+                ("begin", "exchange", bytes as u64, Act::Begin(exchange, local))
+            }
+            Action::Wait { collective } => {
+                let exchange = lists.open.remove(collective).ok_or(RuntimeError::NotBegun {
+                    rank: self.rank,
+                    collective: *collective,
+                })?;
+                let kind = self.plan.collectives.get(collective.0);
+                let name = kind.map_or("wait", |c| c.kind.name());
+                let received = exchange.pattern.receives.iter().flat_map(|t| &t.boxes);
+                let elements: usize = received.map(|b| b.elements().unwrap_or(0)).sum();
+                let bytes = elements * exchange.dst.dtype().bytes();
+                (name, "exchange", bytes as u64, Act::Wait(exchange))
+            }
+            Action::Copy { src, dst, boxes } => {
+                let (src, dst) = (self.view(*src)?, self.view(*dst)?);
+                let boxes = self.checked(boxes, src, dst)?;
+                let bytes = boxes.elements() * src.dtype().bytes();
+                ("copy", "copy", bytes as u64, Act::Copy(Move { src, dst, boxes }))
+            }
+            Action::Free { .. } => ("free", "free", 0, Act::Free),
+        };
+        Ok(Ready {
+            origin: step.origin.0,
+            name,
+            category,
+            bytes,
+            action,
+        })
+    }
+
+    fn carries(&self, rank: &RankPlan) -> Result<Vec<Move>, RuntimeError> {
+        let buffer = |bindings: &[terrace_plan::Binding], port: usize| {
+            bindings
+                .iter()
+                .find(|binding| binding.port == port)
+                .map(|binding| self.view(binding.buffer))
+        };
+        let mut moves = Vec::new();
+        for carry in &self.plan.carries {
+            let output = buffer(&rank.outputs, carry.output).transpose()?;
+            let input = buffer(&rank.inputs, carry.input).transpose()?;
+            let same = output.zip(input).filter(|(from, to)| {
+                from.len() == to.len() && from.dtype() == to.dtype()
+            });
+            let Some((src, dst)) = same else {
+                return Err(RuntimeError::CarryMismatch {
+                    rank: self.rank,
+                    output: carry.output,
+                    input: carry.input,
+                    output_len: output.map(|view| view.len()),
+                    input_len: input.map(|view| view.len()),
+                });
+            };
+            let boxes = Boxes::dense(src.len());
+            moves.push(Move { src, dst, boxes });
+        }
+        Ok(moves)
+    }
+
+    fn checked(
+        &self,
+        boxes: &[terrace_plan::BoxCopy],
+        src: View,
+        dst: View,
+    ) -> Result<Boxes, RuntimeError> {
+        let boxes = Boxes::new(boxes)?;
+        boxes.fits(src.len(), dst.len())?;
+        Ok(boxes)
+    }
+
+    pub(crate) fn view(&self, buffer: BufferId) -> Result<View, RuntimeError> {
+        self.backend
+            .view(self.memory, buffer)
+            .ok_or(RuntimeError::NoBuffer {
+                rank: self.rank,
+                buffer,
+            })
+    }
+}
+
+/// What the steps of a rank share while they are resolved.
+struct Lists {
+    patterns: Vec<Arc<terrace_plan::Pattern>>,
+    /// Exchanges begun and not yet waited for.
+    open: BTreeMap<CollectiveId, Arc<Exchange>>,
+}

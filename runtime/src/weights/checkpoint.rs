@@ -1,0 +1,331 @@
+//! Checkpoints: the safetensors files of one model component, mapped into memory.
+//!
+//! A folder holds one file or shards with an index, as diffusers and transformers write them.
+//! Opening reads headers only. Refused: missing folders and files, truncated or malformed files, an
+//! index that names what is not there. The files must not be changed while the checkpoint is open.
+
+use super::format::{TensorEntry, parse};
+use crate::RuntimeError;
+use memmap2::Mmap;
+use safetensors::Dtype;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// File names tried in a folder, in this order; each may be replaced by shards and an index.
+const STEMS: [&str; 2] = ["diffusion_pytorch_model.safetensors", "model.safetensors"];
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
+/// A tensor as it lies in the file: little endian, row-major.
+#[derive(Clone, Copy, Debug)]
+pub struct StoredTensor<'a> {
+    /// Element type.
+    pub dtype: Dtype,
+    /// Sizes of the dimensions.
+    pub shape: &'a [usize],
+    /// The elements; not necessarily aligned.
+    pub bytes: &'a [u8],
+    /// File that holds the tensor, for messages.
+    pub file: &'a str,
+}
+
+/// The tensors of one model component.
+#[derive(Debug)]
+pub struct Checkpoint {
+    id: u64,
+    source: String,
+    parts: Vec<Part>,
+    tensors: BTreeMap<String, (usize, TensorEntry)>,
+    /// Tensors in a shard that the index does not list, with the shard.
+    unlisted: BTreeMap<String, usize>,
+}
+
+impl Checkpoint {
+    /// Maps the weights in `folder`: `diffusion_pytorch_model.safetensors`, `model.safetensors`, or
+    /// the shards named by `<either>.index.json`. A path to one safetensors file is taken as it is.
+    ///
+    /// # Errors
+    /// Names the folder, file or tensor that is missing, truncated, malformed or unreadable.
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self, RuntimeError> {
+        let folder = folder.as_ref();
+        if folder.is_file() {
+            return Self::from_parts(folder.display().to_string(), vec![Part::map(folder)?], None);
+        }
+        if !folder.is_dir() {
+            return Err(RuntimeError::MissingFolder {
+                path: folder.to_owned(),
+            });
+        }
+        for stem in STEMS {
+            let single = folder.join(stem);
+            if single.is_file() {
+                let source = folder.display().to_string();
+                return Self::from_parts(source, vec![Part::map(&single)?], None);
+            }
+            let index = folder.join(format!("{stem}.index.json"));
+            if index.is_file() {
+                return Self::open_sharded(folder, &index);
+            }
+        }
+        Err(RuntimeError::NoWeights {
+            folder: folder.to_owned(),
+            expected: STEMS.join("`, `"),
+            found: safetensors_in(folder),
+        })
+    }
+
+    /// A checkpoint over safetensors files that are part of the program, each with a name for
+    /// messages.
+    ///
+    /// # Errors
+    /// When a part is truncated or malformed.
+    pub fn from_bytes(parts: &[(&str, &'static [u8])]) -> Result<Self, RuntimeError> {
+        let parts = parts
+            .iter()
+            .map(|&(name, bytes)| Part {
+                name: name.to_owned(),
+                bytes: Bytes::Static(bytes),
+            })
+            .collect();
+        Self::from_parts("embedded checkpoint".to_owned(), parts, None)
+    }
+
+    /// A checkpoint without tensors, for plans without weights.
+    pub fn empty() -> Self {
+        Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            source: "empty checkpoint".to_owned(),
+            parts: Vec::new(),
+            tensors: BTreeMap::new(),
+            unlisted: BTreeMap::new(),
+        }
+    }
+
+    /// The tensor called `name`.
+    pub fn tensor(&self, name: &str) -> Option<StoredTensor<'_>> {
+        let (part, entry) = self.tensors.get(name)?;
+        let part = &self.parts[*part];
+        Some(StoredTensor {
+            dtype: entry.dtype,
+            shape: &entry.shape,
+            bytes: part.bytes.get().get(entry.range.clone())?,
+            file: &part.name,
+        })
+    }
+
+    /// Names of all tensors, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Folder or file that the checkpoint was opened from, for messages.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Distinguishes checkpoints of this process.
+    pub(crate) const fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The error for a tensor that is not here, with what may explain it.
+    pub(crate) fn missing(&self, name: &str) -> RuntimeError {
+        if let Some(&part) = self.unlisted.get(name) {
+            return RuntimeError::IndexLacksTensor {
+                checkpoint: self.source.clone(),
+                tensor: name.to_owned(),
+                file: self.parts[part].name.clone(),
+            };
+        }
+        RuntimeError::MissingTensor {
+            checkpoint: self.source.clone(),
+            tensor: name.to_owned(),
+            close: self.close_name(name),
+            count: self.tensors.len(),
+        }
+    }
+
+    fn open_sharded(folder: &Path, index: &Path) -> Result<Self, RuntimeError> {
+        let shards = read_index(index)?;
+        let files: BTreeSet<&String> = shards.values().collect();
+        let mut parts = Vec::new();
+        for file in &files {
+            let path = folder.join(file);
+            if !path.is_file() {
+                return Err(RuntimeError::IndexNamesMissingFile {
+                    index: index.to_owned(),
+                    file: (*file).clone(),
+                    tensors: shards.values().filter(|f| f == file).count(),
+                });
+            }
+            parts.push(Part::map(&path)?);
+        }
+        let listed = Listing {
+            index,
+            files: files.into_iter().cloned().collect(),
+            shards: &shards,
+        };
+        Self::from_parts(folder.display().to_string(), parts, Some(&listed))
+    }
+
+    fn from_parts(
+        source: String,
+        parts: Vec<Part>,
+        listing: Option<&Listing<'_>>,
+    ) -> Result<Self, RuntimeError> {
+        let mut tensors = BTreeMap::new();
+        let mut unlisted = BTreeMap::new();
+        for (at, part) in parts.iter().enumerate() {
+            for entry in parse(&part.name, part.bytes.get())? {
+                if listing.is_none_or(|listing| listing.holds(&entry.name, at)) {
+                    tensors.insert(entry.name.clone(), (at, entry));
+                } else {
+                    unlisted.insert(entry.name, at);
+                }
+            }
+        }
+        if let Some(listing) = listing {
+            listing.require(&tensors)?;
+        }
+        Ok(Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            source,
+            parts,
+            tensors,
+            unlisted,
+        })
+    }
+
+    fn close_name(&self, name: &str) -> Option<String> {
+        let limit = name.len() / 3;
+        self.tensors
+            .keys()
+            .map(|candidate| (distance(name, candidate), candidate))
+            .min()
+            .filter(|&(distance, _)| distance <= limit)
+            .map(|(_, candidate)| candidate.clone())
+    }
+}
+
+#[derive(Debug)]
+struct Part {
+    name: String,
+    bytes: Bytes,
+}
+
+impl Part {
+    fn map(path: &Path) -> Result<Self, RuntimeError> {
+        let fail = |source| RuntimeError::Read {
+            path: path.to_owned(),
+            source,
+        };
+        let file = File::open(path).map_err(fail)?;
+        // SAFETY: the mapping is read-only and lives in `Part`; the contract of `Checkpoint` asks
+        // that the file is not changed while it is open, as every reader of mapped weights does.
+        let map = unsafe { Mmap::map(&file) }.map_err(fail)?;
+        Ok(Self {
+            name: path.display().to_string(),
+            bytes: Bytes::Mapped(map),
+        })
+    }
+}
+
+#[derive(Debug)]
+enum Bytes {
+    Mapped(Mmap),
+    Static(&'static [u8]),
+}
+
+impl Bytes {
+    fn get(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Static(bytes) => bytes,
+        }
+    }
+}
+
+/// What an index says, together with the files in the order of the parts.
+struct Listing<'a> {
+    index: &'a Path,
+    files: Vec<String>,
+    shards: &'a BTreeMap<String, String>,
+}
+
+impl Listing<'_> {
+    fn holds(&self, tensor: &str, part: usize) -> bool {
+        self.shards.get(tensor) == Some(&self.files[part])
+    }
+
+    fn require(
+        &self,
+        tensors: &BTreeMap<String, (usize, TensorEntry)>,
+    ) -> Result<(), RuntimeError> {
+        match self.shards.iter().find(|(name, _)| !tensors.contains_key(*name)) {
+            None => Ok(()),
+            Some((name, file)) => Err(RuntimeError::IndexNamesMissingTensor {
+                index: self.index.to_owned(),
+                tensor: name.clone(),
+                file: file.clone(),
+            }),
+        }
+    }
+}
+
+fn read_index(path: &Path) -> Result<BTreeMap<String, String>, RuntimeError> {
+    #[derive(serde::Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let text = std::fs::read(path).map_err(|source| RuntimeError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let index: Index =
+        serde_json::from_slice(&text).map_err(|source| RuntimeError::MalformedIndex {
+            index: path.to_owned(),
+            source,
+        })?;
+    // A shard is a file beside the index; anything else would leave the folder.
+    match index
+        .weight_map
+        .values()
+        .find(|file| Path::new(file).file_name().is_none_or(|name| name != file.as_str()))
+    {
+        Some(file) => Err(RuntimeError::IndexLeavesFolder {
+            index: path.to_owned(),
+            file: file.clone(),
+        }),
+        None => Ok(index.weight_map),
+    }
+}
+
+/// Names of the safetensors files in `folder`, sorted; they help who mistook the folder.
+fn safetensors_in(folder: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
+        .filter(|name| name.ends_with(".safetensors") || name.ends_with(".bin"))
+        .collect();
+    names.sort();
+    names
+}
+
+/// Levenshtein distance.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let substitute = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substitute.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
