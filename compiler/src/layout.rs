@@ -7,6 +7,7 @@
 
 use crate::ir::{Dim, Factor, Name, Sharding};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
 use terrace_plan::{BoxCopy, Coords, Mesh};
 
@@ -132,6 +133,21 @@ impl<'a> Layout<'a> {
             }
         }
         (size, units)
+    }
+}
+
+impl fmt::Display for Layout<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[")?;
+        for (i, dim) in self.dims.iter().enumerate() {
+            let gap = if i == 0 { "" } else { ", " };
+            write!(f, "{gap}{dim}")?;
+        }
+        f.write_str("]")?;
+        for (names, range) in &self.held {
+            write!(f, " {}={}..{}", names.join("."), range.start, range.end)?;
+        }
+        Ok(())
     }
 }
 

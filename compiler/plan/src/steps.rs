@@ -91,7 +91,7 @@ pub struct Transfer {
 }
 
 /// The data movement of an exchange, apart from the buffers it works on.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pattern {
     /// What the rank keeps: source to destination.

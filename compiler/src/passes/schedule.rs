@@ -3,14 +3,15 @@
 //! Operands come right before their users, the running state of an attention before the block
 //! that joins it, and a collective is issued before the computation that does not need it: a ring
 //! shift travels during the attention step before it. Only one computation is overtaken, so at
-//! most two blocks of keys and values are alive.
+//! most two blocks of keys and values are alive. What depends on no input is computed once per
+//! session, before the first call.
 //!
 //! ```text
 //! before  attention_step 0, ring_shift 1, attention_step 1, ring_shift 2, attention_step 2
 //! after   ring_shift 1, attention_step 0, ring_shift 2, attention_step 1, attention_step 2
 //! ```
 
-use crate::ir::{Graph, NodeId};
+use crate::ir::{Graph, NodeId, Phase};
 use crate::ops::Op;
 use crate::{CompileError, CompileOptions};
 use std::collections::BTreeSet;
@@ -22,8 +23,19 @@ use std::collections::BTreeSet;
 pub fn run(graph: &mut Graph, _options: &CompileOptions) -> Result<(), CompileError> {
     let mut order = depth_first(graph);
     issue_early(graph, &mut order);
+    assign_phases(graph, &order);
     graph.set_schedule(order);
     Ok(())
+}
+
+/// Operands come before users in `order`, so one walk finds everything that an input reaches.
+fn assign_phases(graph: &mut Graph, order: &[NodeId]) {
+    for &id in order {
+        let operands = graph.operands(id);
+        let constant = !matches!(graph.node(id).op, Op::Input(_) | Op::Output(_))
+            && operands.iter().all(|&o| graph.node(o).phase == Phase::Init);
+        graph.set_phase(id, if constant { Phase::Init } else { Phase::Step });
+    }
 }
 
 /// Post-order from the outputs; nodes that reach no output follow, in order of id.
