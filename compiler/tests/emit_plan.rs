@@ -144,7 +144,10 @@ fn block(batch: usize) -> Graph {
     graph.add(output, &[result], "out").unwrap();
     assert_eq!(
         graph.node(sum).ty.dims[1],
-        Dim::sum("seq", vec![Segment::new(&[("txt", TEXT)]), Segment::new(&grid)])
+        Dim::sum(
+            "seq",
+            vec![Segment::new(&[("txt", TEXT)]), Segment::new(&grid)]
+        )
     );
     graph
 }
@@ -289,5 +292,9 @@ fn buffers_of_the_arena_are_reused() {
         .filter(|b| b.region == Region::Arena)
         .filter_map(terrace_plan::Buffer::bytes)
         .sum();
-    assert!(rank.arena_bytes < stacked, "{} < {stacked}", rank.arena_bytes);
+    assert!(
+        rank.arena_bytes < stacked,
+        "{} < {stacked}",
+        rank.arena_bytes
+    );
 }

@@ -64,8 +64,16 @@ pub fn run(graph: &Graph, provenance: &Provenance) -> Result<Plan, CompileError>
         },
         mesh: graph.mesh,
         partitions: partitions(graph, &order),
-        inputs: ports.inputs.iter().map(|p| port(&p.1.name, p.0, &p.1.host, graph)).collect(),
-        outputs: ports.outputs.iter().map(|p| port(&p.1.name, p.0, &p.1.host, graph)).collect(),
+        inputs: ports
+            .inputs
+            .iter()
+            .map(|p| port(&p.1.name, p.0, &p.1.host, graph))
+            .collect(),
+        outputs: ports
+            .outputs
+            .iter()
+            .map(|p| port(&p.1.name, p.0, &p.1.host, graph))
+            .collect(),
         carries: ports.carries(graph),
         weights: weights.into_list(),
         collectives: exchanges.collectives,
@@ -202,6 +210,9 @@ fn repeat_in(node: &Node, raster: &[&str]) -> Option<usize> {
         let holds = |name: &&str| s.factors.iter().any(|f| &*f.name == *name);
         s.factors.len() > raster.len() && raster.iter().all(holds)
     })?;
-    let others = segment.factors.iter().filter(|f| !raster.contains(&&*f.name));
+    let others = segment
+        .factors
+        .iter()
+        .filter(|f| !raster.contains(&&*f.name));
     Some(others.map(|f| f.size).product())
 }

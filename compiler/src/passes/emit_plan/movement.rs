@@ -88,7 +88,11 @@ pub(super) fn input_boxes(
     input: &Input,
     coords: Coords,
 ) -> Result<Vec<BoxCopy>, CompileError> {
-    between(node, &Layout::whole(&input.host), &part(graph, node, coords))
+    between(
+        node,
+        &Layout::whole(&input.host),
+        &part(graph, node, coords),
+    )
 }
 
 /// From the rank's part to the caller's tensor. Of ranks that hold the same part the first on each
@@ -106,7 +110,11 @@ pub(super) fn output_boxes(
     if Axis::ALL.iter().any(|&a| !cuts(a) && coords.on(a) != 0) {
         return Ok(Vec::new());
     }
-    between(node, &part(graph, node, coords), &Layout::whole(&output.host))
+    between(
+        node,
+        &part(graph, node, coords),
+        &Layout::whole(&output.host),
+    )
 }
 
 fn part<'a>(graph: &Graph, node: &'a Node, coords: Coords) -> Layout<'a> {

@@ -16,7 +16,9 @@ impl Site<'_> {
                 q: self.affine(1, affine)?,
                 k: self.affine(1 + affine.count(), affine)?,
             }),
-            Some(NormKind::Rms { .. }) => return Err(self.refuse("heads are normalised by LayerNorm")),
+            Some(NormKind::Rms { .. }) => {
+                return Err(self.refuse("heads are normalised by LayerNorm"));
+            }
         };
         let rows = ty.dims[1].size();
         let rope = match a.rope {
@@ -57,7 +59,11 @@ impl Site<'_> {
         })
     }
 
-    pub(super) fn attention_shape(&self, kv: usize, scale: f64) -> Result<plan::AttentionShape, CompileError> {
+    pub(super) fn attention_shape(
+        &self,
+        kv: usize,
+        scale: f64,
+    ) -> Result<plan::AttentionShape, CompileError> {
         let q = self.operand(0);
         Ok(plan::AttentionShape {
             batch: q.dims[0].size(),
@@ -90,7 +96,10 @@ impl Site<'_> {
         })
     }
 
-    pub(super) fn attention_step(&self, a: &ops::AttentionStep) -> Result<KernelCall, CompileError> {
+    pub(super) fn attention_step(
+        &self,
+        a: &ops::AttentionStep,
+    ) -> Result<KernelCall, CompileError> {
         let first = match self.operand(1).factor("qkv") {
             Some(_) => 1,
             None => 0,
@@ -115,7 +124,10 @@ impl Site<'_> {
         })
     }
 
-    pub(super) fn position_table(&self, a: &ops::PositionTable) -> Result<KernelCall, CompileError> {
+    pub(super) fn position_table(
+        &self,
+        a: &ops::PositionTable,
+    ) -> Result<KernelCall, CompileError> {
         let node = self.graph.node(self.id);
         let size = |name: &str| self.factor_of(&node.ty, name);
         let (t, h, w) = (size("t")?, size("h")?, size("w")?);

@@ -1,7 +1,7 @@
 //! Calls over rows: linears, norms, residuals and the joint sequence.
 
-use super::site::{Site, rows, segment_rows, width};
 use super::Source;
+use super::site::{Site, rows, segment_rows, width};
 use crate::CompileError;
 use crate::ops::{self, LinearEpilogue, ModChunks, NormKind, Presence};
 use terrace_plan as plan;

@@ -49,14 +49,18 @@ impl<'a> Site<'a> {
     pub(super) fn slot(&self, port: usize) -> Result<Slot, CompileError> {
         match self.operands[port] {
             Source::Buffer(buffer) => Ok(Slot { buffer, offset: 0 }),
-            Source::Weight(_) => Err(self.refuse("a weight stands where a computed tensor is needed")),
+            Source::Weight(_) => {
+                Err(self.refuse("a weight stands where a computed tensor is needed"))
+            }
         }
     }
 
     pub(super) fn weight(&self, port: usize) -> Result<WeightId, CompileError> {
         match self.operands[port] {
             Source::Weight(weight) => Ok(weight),
-            Source::Buffer(_) => Err(self.refuse("a computed tensor stands where a weight is needed")),
+            Source::Buffer(_) => {
+                Err(self.refuse("a computed tensor stands where a weight is needed"))
+            }
         }
     }
 
@@ -96,7 +100,11 @@ impl<'a> Site<'a> {
         }
     }
 
-    pub(super) fn affine(&self, first: usize, affine: Affine) -> Result<plan::Affine, CompileError> {
+    pub(super) fn affine(
+        &self,
+        first: usize,
+        affine: Affine,
+    ) -> Result<plan::Affine, CompileError> {
         let (weight, bias) = match affine {
             Affine::None => (None, None),
             Affine::Weight => (Some(self.weight(first)?), None),
@@ -118,7 +126,10 @@ impl<'a> Site<'a> {
 
 /// Product of all dimensions but the last.
 pub(super) fn rows(ty: &Type) -> usize {
-    let (_, outer) = ty.dims.split_last().map_or((0, &[][..]), |(l, o)| (l.size(), o));
+    let (_, outer) = ty
+        .dims
+        .split_last()
+        .map_or((0, &[][..]), |(l, o)| (l.size(), o));
     outer.iter().map(crate::ir::Dim::size).product()
 }
 
