@@ -1,0 +1,91 @@
+//! The error of this crate: which file or size was wrong, what was expected and found.
+
+use std::path::PathBuf;
+use terrace_compiler::CompileError;
+use thiserror::Error;
+
+/// Why a checkpoint or a size is not served.
+#[derive(Debug, Error)]
+pub enum ModelError {
+    /// A file of the checkpoint cannot be read.
+    #[error("cannot read {}: {source}", file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A config is not JSON.
+    #[error("{file} is not JSON: {source}")]
+    Json {
+        /// The file.
+        file: String,
+        /// Where the text breaks off.
+        source: serde_json::Error,
+    },
+    /// A config is JSON but no object.
+    #[error("{file}: expected an object of config keys, found {found}")]
+    NotAnObject {
+        /// The file.
+        file: String,
+        /// What the file holds.
+        found: String,
+    },
+    /// A config belongs to another class.
+    #[error("{file}: expected the config of {expected}, found {found}")]
+    Class {
+        /// The file.
+        file: String,
+        /// Classes that are read.
+        expected: String,
+        /// The class that the file names.
+        found: String,
+    },
+    /// A config has keys that the class does not have.
+    #[error("{file}: unknown keys {keys}; {class} of diffusers 0.42 has no such fields")]
+    UnknownKeys {
+        /// The file.
+        file: String,
+        /// The class.
+        class: String,
+        /// The keys.
+        keys: String,
+    },
+    /// A key that has no default is not there.
+    #[error("{file}: key \"{key}\" is missing; expected {expected}")]
+    MissingKey {
+        /// The file.
+        file: String,
+        /// The key.
+        key: String,
+        /// What it holds.
+        expected: String,
+    },
+    /// The value of a key has another type.
+    #[error("{file}: key \"{key}\": expected {expected}, found {found}")]
+    WrongType {
+        /// The file.
+        file: String,
+        /// The key.
+        key: String,
+        /// The type that the key has.
+        expected: String,
+        /// The value as JSON.
+        found: String,
+    },
+    /// The value of a key is not served.
+    #[error("{file}: key \"{key}\": {value} is not supported; supported: {supported}")]
+    Unsupported {
+        /// The file.
+        file: String,
+        /// The key.
+        key: String,
+        /// The value as JSON.
+        value: String,
+        /// What is served.
+        supported: String,
+    },
+    /// The graph could not be built.
+    #[error(transparent)]
+    Graph(#[from] CompileError),
+}
