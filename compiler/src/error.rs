@@ -91,4 +91,10 @@ pub enum CompileError {
         /// Layout written.
         to: String,
     },
+    /// A pass wrote a plan that breaks a rule of the format: a bug of the compiler.
+    #[error("the plan that was written is not valid; this is a bug of the compiler:\n{violations}")]
+    InvalidPlan {
+        /// All violations, one a line.
+        violations: String,
+    },
 }

@@ -1,6 +1,7 @@
 //! The Terrace compiler: a graph IR, its verifier and the passes that turn a model graph into a
 //! [`terrace_plan::Plan`].
 
+mod compile;
 mod error;
 pub mod ir;
 pub mod layout;
@@ -9,5 +10,6 @@ mod options;
 pub mod partition;
 pub mod passes;
 
+pub use compile::compile;
 pub use error::CompileError;
 pub use options::{CompileOptions, Provenance, SliceGranularity};

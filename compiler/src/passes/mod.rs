@@ -6,6 +6,7 @@ pub mod insert_reshards;
 pub mod localize;
 pub mod lower_attention;
 pub mod lower_reshards;
+pub mod pipeline;
 pub mod plan_memory;
 pub mod propagate_sharding;
 pub mod schedule;
