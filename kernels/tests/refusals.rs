@@ -172,6 +172,7 @@ fn gates_activations_and_sampler() {
     });
     refuses(&[("b", 7), ("y", 7)], |n, y| add(zeros(7), zeros(n[0]), y));
     refuses(&[("y", 7)], |_, y| silu(zeros(7), y));
+    refuses(&[("y", 7)], |_, y| gelu(zeros(7), y));
     refuses(&[("y", 7)], |_, y| gelu_tanh(zeros(7), y));
     refuses(&[("x", 24), ("y", 12)], |n, y| {
         GatedGelu {

@@ -307,7 +307,7 @@ fn epilogue_operands(
     n: usize,
 ) -> Result<(), CallError> {
     match epilogue {
-        Epilogue::None | Epilogue::GeluTanh | Epilogue::Silu => Ok(()),
+        Epilogue::None | Epilogue::Gelu | Epilogue::GeluTanh | Epilogue::Silu => Ok(()),
         Epilogue::Residual { residual, gate } => {
             u.read("residual", *residual, &[rows, n])?;
             gate_operands(u, gate.as_ref(), rows, n)

@@ -77,6 +77,8 @@ pub struct Gate {
 pub enum Epilogue {
     /// Nothing.
     None,
+    /// GELU by the error function.
+    Gelu,
     /// The tanh approximation of GELU.
     GeluTanh,
     /// `x * sigmoid(x)`.
@@ -153,6 +155,8 @@ pub enum Stage {
 pub enum Activation {
     /// `x * sigmoid(x)`.
     Silu,
+    /// GELU by the error function.
+    Gelu,
     /// The tanh approximation of GELU.
     GeluTanh,
 }

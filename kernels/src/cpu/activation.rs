@@ -19,6 +19,21 @@ pub fn silu(x: &[f32], y: &mut [f32]) -> Result<(), KernelError> {
     Ok(())
 }
 
+/// y = 0.5 x (1 + erf(x / sqrt(2))), elementwise.
+///
+/// # Errors
+/// [`KernelError::Length`] when the operands differ in length; then nothing was written.
+pub fn gelu(x: &[f32], y: &mut [f32]) -> Result<(), KernelError> {
+    check::length("gelu", "y", x.len(), y.len())?;
+    for_blocks(y, |first, out| {
+        let block = &x[first..first + out.len()];
+        for (out, &v) in out.iter_mut().zip(block) {
+            *out = math::gelu(v);
+        }
+    });
+    Ok(())
+}
+
 /// y = 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), elementwise.
 ///
 /// # Errors
@@ -26,7 +41,7 @@ pub fn silu(x: &[f32], y: &mut [f32]) -> Result<(), KernelError> {
 pub fn gelu_tanh(x: &[f32], y: &mut [f32]) -> Result<(), KernelError> {
     check::length("gelu_tanh", "y", x.len(), y.len())?;
     for_blocks(y, |first, out| {
-        gelu_block(&x[first..first + out.len()], out)
+        gelu_tanh_block(&x[first..first + out.len()], out)
     });
     Ok(())
 }
@@ -73,7 +88,7 @@ multiversion! {
 }
 
 multiversion! {
-    fn gelu_block(x: &[f32], y: &mut [f32]) {
+    fn gelu_tanh_block(x: &[f32], y: &mut [f32]) {
         for (out, &v) in y.iter_mut().zip(x) {
             *out = math::gelu_tanh(v);
         }

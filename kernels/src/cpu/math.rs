@@ -78,3 +78,9 @@ pub(super) fn gelu_tanh(x: f32) -> f32 {
     let u = TWICE_ROOT * (x + 0.044_715 * x * x * x);
     x / (1.0 + exp(-u))
 }
+
+/// GELU by the error function, 0.5 x (1 + erf(x / sqrt(2))), written with the complement, which
+/// keeps its precision for negative x.
+pub(super) fn gelu(x: f32) -> f32 {
+    0.5 * x * libm::erfcf(-x * std::f32::consts::FRAC_1_SQRT_2)
+}

@@ -24,7 +24,7 @@ mod segments;
 mod split;
 mod upsample;
 
-pub use activation::{GatedGelu, gelu_tanh, silu};
+pub use activation::{GatedGelu, gelu, gelu_tanh, silu};
 pub use boxes::MAX_BOX_RANK;
 pub use conv_cache::ConvCache;
 pub use copy::CopyBox;

@@ -28,6 +28,7 @@ impl Site<'_> {
         let residual = 2 + a.bias.count();
         let epilogue = match &a.epilogue {
             LinearEpilogue::None => plan::Epilogue::None,
+            LinearEpilogue::Activate(plan::Activation::Gelu) => plan::Epilogue::Gelu,
             LinearEpilogue::Activate(plan::Activation::GeluTanh) => plan::Epilogue::GeluTanh,
             LinearEpilogue::Activate(plan::Activation::Silu) => plan::Epilogue::Silu,
             LinearEpilogue::Residual => plan::Epilogue::Residual {

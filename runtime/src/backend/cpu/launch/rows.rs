@@ -8,7 +8,7 @@ use crate::RuntimeError;
 use terrace_kernels::KernelError;
 use terrace_kernels::cpu::{
     GateAdd, GateSegment as KernelGate, GatedGelu, HeadNorm, ModSegment as KernelSegment,
-    Mods as KernelMods, Norm as KernelNorm, NormModulate, QkNormRope, add, gelu_tanh, silu,
+    Mods as KernelMods, Norm as KernelNorm, NormModulate, QkNormRope, add, gelu, gelu_tanh, silu,
 };
 use terrace_plan::{Activation, Gate, ModSegment, Mods, Norm, QkNorm, Rope};
 
@@ -178,6 +178,7 @@ pub(super) fn activate(b: &Binder<'_>, function: Activation) -> Result<Run, Runt
     Ok(Box::new(move |a: &Access| {
         x.with(a, &y, |x, y| match function {
             Activation::Silu => silu(x, y),
+            Activation::Gelu => gelu(x, y),
             Activation::GeluTanh => gelu_tanh(x, y),
         })
     }))

@@ -55,10 +55,10 @@ pub(super) fn group_norm(
     let activation = match activation {
         None => GroupActivation::Identity,
         Some(Activation::Silu) => GroupActivation::Silu,
-        Some(Activation::GeluTanh) => {
+        Some(Activation::Gelu | Activation::GeluTanh) => {
             return Err(RuntimeError::UnsupportedCall {
                 kernel: b.kernel(),
-                found: "activation gelu_tanh",
+                found: "activation gelu",
                 expected: "silu or none",
             });
         }
