@@ -99,14 +99,12 @@ impl KernelCall {
             text_rows,
             video_rows,
             width,
-            positions,
+            positions: Some(Operand::Weight(weight)),
             ..
         } = self
         {
-            if let Some(Operand::Weight(weight)) = positions {
-                let rows = text_rows.saturating_add(*video_rows);
-                plain(uses, "positions", Some(*weight), &[rows, *width]);
-            }
+            let rows = text_rows.saturating_add(*video_rows);
+            plain(uses, "positions", Some(*weight), &[rows, *width]);
         }
     }
 }

@@ -80,6 +80,14 @@ pub enum PlanError {
     /// The plan breaks rules of the format.
     #[error(transparent)]
     Invalid(#[from] PlanErrors),
+    /// The plan has no such rank.
+    #[error("rank {found} does not exist: the plan has {ranks} ranks, counted from 0")]
+    NoRank {
+        /// Rank asked for.
+        found: crate::Rank,
+        /// Ranks of the plan.
+        ranks: usize,
+    },
     /// The plan was compiled for another model.
     #[error(
         "the plan was compiled for model {found}, this is model {expected}; \

@@ -8,6 +8,7 @@
 //! is untrusted until [`Plan::check`] has passed; equal inputs serialise to equal bytes.
 
 mod call;
+mod call_cost;
 mod call_error;
 mod call_grid;
 mod call_operands;
