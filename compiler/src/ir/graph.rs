@@ -21,6 +21,26 @@ pub struct NodeId(pub u32);
 /// Model path of a node, e.g. `blocks.3.attn1.to_q`.
 pub type Path = Arc<str>;
 
+/// The path of what several nodes do together: their common part, `fallback` when they have none.
+pub fn common_path(paths: &[&str], fallback: &str) -> String {
+    let Some((first, rest)) = paths.split_first() else {
+        return fallback.into();
+    };
+    let mut common: Vec<&str> = first.split('.').collect();
+    for path in rest {
+        let same = common
+            .iter()
+            .zip(path.split('.'))
+            .take_while(|(a, b)| **a == *b);
+        common.truncate(same.count());
+    }
+    if common.is_empty() {
+        fallback.into()
+    } else {
+        common.join(".")
+    }
+}
+
 /// When a node is computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Phase {
@@ -134,6 +154,13 @@ impl Graph {
         users
     }
 
+    /// Number of operand ports that a node feeds.
+    pub fn uses(&self, id: NodeId) -> usize {
+        self.nodes
+            .edges_directed(index_of(id), Direction::Outgoing)
+            .count()
+    }
+
     /// Number of nodes.
     pub fn len(&self) -> usize {
         self.nodes.node_count()
@@ -234,6 +261,42 @@ impl Graph {
         self.schedule = None;
         self.nodes.remove_node(index_of(id));
         Ok(())
+    }
+
+    /// Puts a new node in the place of `old`, whose users, cut and phase it takes over. `old` and
+    /// everything that only it needed go.
+    ///
+    /// # Errors
+    /// The operands do not fit the op.
+    pub fn substitute(
+        &mut self,
+        old: NodeId,
+        op: Op,
+        operands: &[NodeId],
+        path: &str,
+    ) -> Result<NodeId, CompileError> {
+        let new = self.add(op, operands, path)?;
+        self.set_sharding(new, self.node(old).sharding.clone());
+        self.set_phase(new, self.node(old).phase);
+        self.replace_uses(old, new);
+        self.erase_unused(old);
+        Ok(new)
+    }
+
+    /// Removes a node that has no users, then those of its operands that have none left, and so
+    /// on. Inputs and outputs stay: the caller names them.
+    pub fn erase_unused(&mut self, id: NodeId) {
+        let mut candidates = vec![id];
+        while let Some(id) = candidates.pop() {
+            let port =
+                !self.contains(id) || matches!(self.node(id).op, Op::Input(_) | Op::Output(_));
+            if port || self.uses(id) > 0 {
+                continue;
+            }
+            candidates.extend(self.operands(id));
+            self.schedule = None;
+            self.nodes.remove_node(index_of(id));
+        }
     }
 
     /// Sets the cut of a node's result.

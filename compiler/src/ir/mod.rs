@@ -6,5 +6,5 @@ mod graph;
 mod sharding;
 
 pub use dims::{Dim, Factor, Name, Segment, Type};
-pub use graph::{Graph, Node, NodeId, Path, Phase};
+pub use graph::{Graph, Node, NodeId, Path, Phase, common_path};
 pub use sharding::{Group, Partition, Sharding, Slices};

@@ -57,6 +57,26 @@ impl Output {
 }
 
 impl Weight {
+    /// One weight of the rows of several, in order; `None` when they lie differently or have rows
+    /// of different shapes.
+    pub fn joined(parts: &[&Self]) -> Option<Self> {
+        let first = *parts.first()?;
+        let alike =
+            |part: &&Self| part.layout == first.layout && part.dims.get(1..) == first.dims.get(1..);
+        let rows: usize = parts
+            .iter()
+            .map(|p| p.dims.first().map_or(0, Dim::size))
+            .sum();
+        let mut dims = first.dims.clone();
+        let outer = dims.first_mut()?;
+        *outer = Dim::new(&outer.name, rows);
+        parts.iter().all(alike).then(|| Self {
+            sources: parts.iter().flat_map(|p| &p.sources).cloned().collect(),
+            dims,
+            layout: first.layout,
+        })
+    }
+
     pub(super) fn infer(&self, operands: &[&Type]) -> Result<Type, OpError> {
         arity(operands, 0)?;
         let ty = Type::new(DType::F32, self.dims.clone());

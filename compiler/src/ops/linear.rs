@@ -79,11 +79,7 @@ pub(super) fn rule(operands: &[&Type], result: &Type, slices: &Slices) -> Rule {
     if let (Some(x), Some(sharding)) = (operands.first(), rule.operands.first_mut())
         && let Some(inner) = x.dims.last()
     {
-        let keep = |group: &crate::ir::Group| {
-            !inner
-                .factors()
-                .any(|f| group.0.iter().any(|name| *name == f.name))
-        };
+        let keep = |group: &crate::ir::Group| !inner.factors().any(|f| group.0.contains(&f.name));
         sharding.0.retain(|group, _| keep(group));
     }
     for weight in rule.operands.iter_mut().skip(1).take(1) {

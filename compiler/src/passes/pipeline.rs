@@ -7,8 +7,9 @@
 //! the graph as it is.
 
 use super::{
-    assign_slices, elide_reshards, insert_reshards, lower_attention, lower_reshards,
-    propagate_sharding, schedule,
+    assign_slices, canonicalize, dedup, elide_reshards, fold_constants, fuse_epilogue,
+    fuse_modulate, fuse_qk_norm_rope, fuse_qkv, hoist_modulation, insert_reshards, lower_attention,
+    lower_reshards, propagate_sharding, remove_dead, schedule,
 };
 use crate::ir::Graph;
 use crate::{CompileError, CompileOptions};
@@ -21,6 +22,18 @@ struct Pass {
 }
 
 const PASSES: &[Pass] = &[
+    pass("canonicalize", canonicalize::run),
+    pass("fold-constants", fold_constants::run),
+    // Fusions ask whether a node has one user, so equal nodes are merged and unused ones gone.
+    pass("dedup", dedup::run),
+    pass("remove-dead", remove_dead::run),
+    // Packs the products first: norms of heads and positions work on the packed tensor.
+    pass("fuse-qkv", fuse_qkv::run),
+    pass("fuse-qk-norm-rope", fuse_qk_norm_rope::run),
+    pass("fuse-modulate", fuse_modulate::run),
+    pass("fuse-epilogue", fuse_epilogue::run),
+    // After the fusions: it rewrites every user of modulation, of which there are fewer now.
+    pass("hoist-modulation", hoist_modulation::run),
     pass("assign-slices", assign_slices::run),
     pass("propagate-sharding", propagate_sharding::run),
     // Correctness first: every mismatch gets a reshard, then those that change nothing go.
