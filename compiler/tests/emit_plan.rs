@@ -1,156 +1,17 @@
-//! Plans of a small transformer block on many meshes: every one passes `Plan::check`.
+//! Plans of a small denoising step on many meshes: every one passes `Plan::check`.
 
-use terrace_compiler::ir::{Dim, Graph, NodeId, Segment, Type};
-use terrace_compiler::ops::{
-    Affine, Attention, Input, Linear, LinearEpilogue, Norm, NormKind, Op, Output, Packing,
-    PositionTable, Presence, QkNormRope, Weight,
-};
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod transformer;
+
+use std::collections::BTreeMap;
+use terrace_compiler::ops::{Affine, Guidance, Presence};
 use terrace_compiler::{CompileError, CompileOptions, Provenance, SliceGranularity, compile};
-use terrace_plan::{
-    Action, DType, Fingerprint, GridAxis, Mesh, Plan, PositionColumns, PositionKind, Region,
-    WeightLayout, WeightSource,
-};
+use terrace_plan::{Action, DType, Fingerprint, Mesh, Plan, Rank, Region};
+use transformer::Step;
 
-const HEADS: usize = 5;
-const HEAD_DIM: usize = 8;
-const TEXT: usize = 7;
-const GRID: [usize; 3] = [2, 9, 5];
-
-fn weight(graph: &mut Graph, name: &str, shape: &[usize]) -> NodeId {
-    let layout = match shape.len() {
-        2 => WeightLayout::Linear,
-        _ => WeightLayout::Plain,
-    };
-    let names = ["o", "i"];
-    let dims = shape
-        .iter()
-        .zip(names)
-        .map(|(&size, dim)| Dim::new(dim, size))
-        .collect();
-    let sources = vec![WeightSource {
-        name: name.into(),
-        aliases: Vec::new(),
-        shape: shape.to_vec(),
-    }];
-    let op = Op::Weight(Weight {
-        sources,
-        dims,
-        layout,
-    });
-    graph.add(op, &[], name).unwrap()
-}
-
-fn linear(graph: &mut Graph, x: NodeId, out: Dim, path: &str) -> NodeId {
-    let inner = graph.node(x).ty.dims.last().unwrap().size();
-    let w = weight(graph, &format!("{path}.weight"), &[out.size(), inner]);
-    let op = Op::Linear(Linear {
-        out,
-        bias: Presence::Absent,
-        epilogue: LinearEpilogue::None,
-    });
-    graph.add(op, &[x, w], path).unwrap()
-}
-
-fn block(batch: usize) -> Graph {
-    let width = HEADS * HEAD_DIM;
-    let [t, h, w] = GRID;
-    let grid = [("t", t), ("h", h), ("w", w)];
-    let mut graph = Graph::new("block");
-    let video = Op::Input(Input {
-        name: "video".into(),
-        ty: Type::f32(vec![
-            Dim::new("b", batch),
-            Dim::product("seq", &grid),
-            Dim::product("e", &[("c", 3), ("p", 2), ("q", 2)]),
-        ]),
-        host: vec![
-            Dim::new("b", batch),
-            Dim::product("f", &[("t", t)]),
-            Dim::new("c", 3),
-            Dim::product("y", &[("h", h), ("p", 2)]),
-            Dim::product("x", &[("w", w), ("q", 2)]),
-        ],
-    });
-    let video = graph.add(video, &[], "video").unwrap();
-    let text_dims = vec![
-        Dim::new("b", batch),
-        Dim::product("seq", &[("txt", TEXT)]),
-        Dim::new("c", width),
-    ];
-    let text = Op::Input(Input {
-        name: "text".into(),
-        ty: Type::f32(text_dims.clone()),
-        host: text_dims,
-    });
-    let text = graph.add(text, &[], "text").unwrap();
-    let embedded = linear(&mut graph, video, Dim::new("c", width), "embed");
-    let joint = graph
-        .add(Op::Join(Presence::Absent), &[text, embedded], "join")
-        .unwrap();
-    let norm = Op::Norm(Norm {
-        kind: NormKind::Layer {
-            eps: 1e-5,
-            affine: Affine::None,
-        },
-        modulate: None,
-    });
-    let normed = graph.add(norm, &[joint], "norm").unwrap();
-    let packed = Dim::product("c", &[("qkv", 3), ("n", HEADS), ("d", HEAD_DIM)]);
-    let qkv = linear(&mut graph, normed, packed, "to_qkv");
-    let table = Op::PositionTable(PositionTable {
-        kind: PositionKind::Rotary { theta: 1e4 },
-        columns: [(GridAxis::T, 4), (GridAxis::H, 2), (GridAxis::W, 2)]
-            .map(|(axis, dim)| PositionColumns {
-                axis,
-                dim,
-                start: 0.0,
-                step: 1.0,
-            })
-            .to_vec(),
-        rows: Dim::product("v", &grid),
-        out: Dim::product("r", &[("cs", 2), ("d", HEAD_DIM)]),
-    });
-    let table = graph.add(table, &[], "rope").unwrap();
-    let rope = Op::QkNormRope(QkNormRope {
-        norm: None,
-        rope: Presence::Present,
-    });
-    let qkv = graph.add(rope, &[qkv, table], "rope").unwrap();
-    let attention = Op::Attention(Attention {
-        packing: Packing::Packed,
-        scale: 0.3,
-        bias: Presence::Absent,
-    });
-    let attended = graph.add(attention, &[qkv], "attention").unwrap();
-    let out = linear(&mut graph, attended, Dim::new("c", width), "to_out");
-    let sum = graph.add(Op::Residual(None), &[joint, out], "sum").unwrap();
-    let rows = graph.add(Op::Segment(1), &[sum], "take").unwrap();
-    let channels = Dim::product("e", &[("c", 3), ("p", 2), ("q", 2)]);
-    let result = linear(&mut graph, rows, channels, "proj");
-    let output = Op::Output(Output {
-        name: "video".into(),
-        host: vec![
-            Dim::new("b", batch),
-            Dim::product("f", &[("t", t)]),
-            Dim::new("c", 3),
-            Dim::product("y", &[("h", h), ("p", 2)]),
-            Dim::product("x", &[("w", w), ("q", 2)]),
-        ],
-    });
-    graph.add(output, &[result], "out").unwrap();
-    assert_eq!(
-        graph.node(sum).ty.dims[1],
-        Dim::sum(
-            "seq",
-            vec![Segment::new(&[("txt", TEXT)]), Segment::new(&grid)]
-        )
-    );
-    graph
-}
-
-fn plan(mesh: Mesh, granularity: SliceGranularity) -> Result<Plan, CompileError> {
-    let options = CompileOptions { mesh, granularity };
-    let provenance = Provenance {
+fn provenance(mesh: Mesh) -> Provenance {
+    Provenance {
         producer: "test".into(),
         fingerprint: Fingerprint {
             model: "block".into(),
@@ -160,91 +21,125 @@ fn plan(mesh: Mesh, granularity: SliceGranularity) -> Result<Plan, CompileError>
             kernels: "none".into(),
         },
         request: "{}".into(),
-    };
-    compile(block(mesh.cfg), &options, &provenance, &mut |_, _| {})
+    }
 }
 
-fn meshes() -> Vec<Mesh> {
-    let mut meshes = Vec::new();
-    for cfg in 1..=2 {
-        for ring in 1..=4 {
-            for ulysses in 1..=5 {
-                meshes.push(Mesh { cfg, ring, ulysses });
+fn plan(step: Step, mesh: Mesh, granularity: SliceGranularity) -> Result<Plan, CompileError> {
+    let options = CompileOptions { mesh, granularity };
+    compile(step.graph(), &options, &provenance(mesh), &mut |_, _| {})
+}
+
+fn mesh(cfg: usize, ring: usize, ulysses: usize) -> Mesh {
+    Mesh { cfg, ring, ulysses }
+}
+
+fn small(mesh: Mesh) -> Plan {
+    plan(Step::SMALL, mesh, SliceGranularity::Cell).unwrap()
+}
+
+fn meshes() -> impl Iterator<Item = Mesh> {
+    let pairs = (1..=4).flat_map(|ring| (1..=5).map(move |ulysses| (ring, ulysses)));
+    pairs.flat_map(|(ring, ulysses)| [mesh(1, ring, ulysses), mesh(2, ring, ulysses)])
+}
+
+#[test]
+fn every_mesh_gives_a_valid_plan_and_equal_bytes() {
+    let rows = Step::SMALL.grid[1];
+    for mesh in meshes() {
+        for granularity in [SliceGranularity::Row, SliceGranularity::Cell] {
+            let first = match plan(Step::SMALL, mesh, granularity) {
+                Err(CompileError::TooManyRanks { .. }) if mesh.ring * mesh.ulysses > rows => {
+                    assert_eq!(granularity, SliceGranularity::Row, "{mesh}");
+                    continue;
+                }
+                other => other.unwrap_or_else(|e| panic!("{mesh} {granularity:?}: {e}")),
+            };
+            assert_eq!(first.check(), Ok(()), "{mesh} {granularity:?}");
+            assert_eq!(first.ranks.len(), mesh.ranks());
+            let second = plan(Step::SMALL, mesh, granularity).unwrap();
+            assert!(
+                first.to_json().unwrap() == second.to_json().unwrap(),
+                "{mesh}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_variant_gives_a_valid_plan() {
+    for guidance in [Guidance::None, Guidance::ClassifierFree] {
+        for qk_norm in [None, Some(Affine::None), Some(Affine::WeightBias)] {
+            for rotary in [Presence::Absent, Presence::Present] {
+                for qkv_bias in [Presence::Absent, Presence::Present] {
+                    let step = Step {
+                        guidance,
+                        qk_norm,
+                        rotary,
+                        qkv_bias,
+                        ..Step::SMALL
+                    };
+                    for mesh in [Mesh::ONE, mesh(1, 2, 3)] {
+                        plan(step, mesh, SliceGranularity::Cell).unwrap();
+                    }
+                }
             }
         }
     }
-    meshes
 }
 
-#[test]
-fn every_mesh_gives_a_plan_that_passes_its_check() {
-    for mesh in meshes() {
-        for granularity in [SliceGranularity::Row, SliceGranularity::Cell] {
-            let plan = match plan(mesh, granularity) {
-                Ok(plan) => plan,
-                Err(CompileError::TooManyRanks { .. }) if mesh.ring * mesh.ulysses > GRID[1] => {
-                    continue;
-                }
-                Err(error) => panic!("{mesh} {granularity:?}: {error}"),
-            };
-            assert_eq!(plan.ranks.len(), mesh.ranks());
+fn launches(plan: &Plan) -> BTreeMap<&'static str, usize> {
+    let mut counts = BTreeMap::new();
+    let rank = &plan.ranks[0];
+    for step in rank.init.iter().chain(&rank.steps) {
+        if let Action::Launch(call) = &step.action {
+            *counts.entry(call.name()).or_default() += 1;
         }
     }
+    counts
 }
 
 #[test]
-fn equal_graphs_give_equal_bytes() {
-    let mesh = Mesh {
-        cfg: 2,
-        ring: 2,
-        ulysses: 3,
-    };
-    let [a, b] = [0; 2].map(|_| {
-        plan(mesh, SliceGranularity::Cell)
-            .unwrap()
-            .to_json()
-            .unwrap()
-    });
-    assert!(a == b);
+fn a_step_needs_few_kernels() {
+    let expected = [
+        ("advance", 1),
+        ("attention", 2),
+        ("denoise", 1),
+        ("join", 1),
+        // Two embeddings, two of the time step, one modulation, four per block, the projection.
+        ("linear", 2 + 2 + 1 + 2 * 4 + 1),
+        ("norm_modulate", 2 * 2 + 2),
+        ("position_table", 1),
+        ("qk_norm_rope", 2),
+        ("timestep_embedding", 1),
+    ];
+    assert_eq!(launches(&small(Mesh::ONE)), BTreeMap::from(expected));
 }
 
 #[test]
 fn the_latents_carry_over() {
-    let plan = plan(Mesh::ONE, SliceGranularity::Cell).unwrap();
+    let plan = small(Mesh::ONE);
     assert_eq!(plan.carries.len(), 1);
-    assert_eq!(plan.outputs[plan.carries[0].output].name, "video");
-    assert_eq!(plan.inputs[plan.carries[0].input].name, "video");
+    assert_eq!(plan.outputs[plan.carries[0].output].name, "latents");
+    assert_eq!(plan.inputs[plan.carries[0].input].name, "latents");
 }
 
 #[test]
 fn tables_of_positions_are_computed_once() {
-    let plan = plan(Mesh::ONE, SliceGranularity::Cell).unwrap();
-    let launches = |steps: &[terrace_plan::Step]| -> Vec<&'static str> {
-        steps
-            .iter()
-            .filter_map(|step| match &step.action {
-                Action::Launch(call) => Some(call.name()),
-                Action::Exchange { .. }
-                | Action::Wait { .. }
-                | Action::Copy { .. }
-                | Action::Free { .. } => None,
-            })
-            .collect()
-    };
-    assert_eq!(launches(&plan.ranks[0].init), ["position_table"]);
-    assert!(!launches(&plan.ranks[0].steps).contains(&"position_table"));
+    let plan = small(Mesh::ONE);
+    let init = &plan.ranks[0].init;
+    assert!(matches!(&init[0].action, Action::Launch(call) if call.name() == "position_table"));
+    assert_eq!(init.len(), 1);
 }
 
 #[test]
 fn a_ring_shift_travels_during_an_attention_step() {
-    let mesh = Mesh {
-        cfg: 1,
-        ring: 3,
-        ulysses: 1,
+    let step = Step {
+        blocks: 1,
+        ..Step::SMALL
     };
-    let plan = plan(mesh, SliceGranularity::Cell).unwrap();
-    let steps = &plan.ranks[1].steps;
-    let kinds: Vec<&str> = steps
+    let plan = plan(step, mesh(1, 3, 1), SliceGranularity::Cell).unwrap();
+    let kinds: Vec<&str> = plan.ranks[1]
+        .steps
         .iter()
         .filter_map(|step| match &step.action {
             Action::Launch(call) if call.name().starts_with("attention") => Some(call.name()),
@@ -270,7 +165,7 @@ fn a_ring_shift_travels_during_an_attention_step() {
 
 #[test]
 fn buffers_of_the_arena_are_reused() {
-    let plan = plan(Mesh::ONE, SliceGranularity::Cell).unwrap();
+    let plan = small(Mesh::ONE);
     let rank = &plan.ranks[0];
     let stacked: usize = rank
         .buffers
@@ -282,5 +177,19 @@ fn buffers_of_the_arena_are_reused() {
         rank.arena_bytes < stacked,
         "{} < {stacked}",
         rank.arena_bytes
+    );
+}
+
+/// Guidance is the only exchange over cfg: latents stay where they are from step to step.
+#[test]
+fn nothing_but_predictions_crosses_the_cfg_axis() {
+    let plan = small(mesh(2, 1, 1));
+    let video: usize = Step::SMALL.grid.iter().product();
+    let prediction = (video * 16 * 4) as u64;
+    assert_eq!(plan.collectives.len(), 1);
+    assert_eq!(plan.collectives[0].members, [Rank(0), Rank(1)]);
+    assert_eq!(
+        plan.collectives[0].bytes,
+        [[0, prediction], [prediction, 0]]
     );
 }
