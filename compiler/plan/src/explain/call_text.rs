@@ -302,6 +302,7 @@ fn convolution(line: &mut StepLine, shape: &ConvShape) {
 fn epilogue_text(line: &mut StepLine, epilogue: &Epilogue) {
     match epilogue {
         Epilogue::None => {}
+        Epilogue::Gelu => line.text("epilogue", "gelu"),
         Epilogue::GeluTanh => line.text("epilogue", "gelu_tanh"),
         Epilogue::Silu => line.text("epilogue", "silu"),
         Epilogue::Residual { gate: None, .. } => line.text("epilogue", "residual"),
@@ -325,6 +326,7 @@ const fn norm_name(norm: &Norm) -> &'static str {
 const fn activation_name(function: Activation) -> &'static str {
     match function {
         Activation::Silu => "silu",
+        Activation::Gelu => "gelu",
         Activation::GeluTanh => "gelu_tanh",
     }
 }
