@@ -1,5 +1,6 @@
 //! The error of this crate: what was wrong, where in the graph, what was expected and found.
 
+use crate::verify::Violations;
 use thiserror::Error;
 
 /// Why a graph could not be built, parsed, verified or compiled.
@@ -17,6 +18,21 @@ pub enum CompileError {
         /// What it was given.
         found: String,
     },
+    /// The text of a graph is not what the parser takes.
+    #[error("line {line}, column {column}: expected {expected}, found {found}")]
+    Text {
+        /// Line, counted from one.
+        line: usize,
+        /// Column in characters, counted from one.
+        column: usize,
+        /// What the parser takes here.
+        expected: String,
+        /// What stands there.
+        found: String,
+    },
+    /// A graph breaks the invariants of its stage: a bug of whoever made it.
+    #[error(transparent)]
+    Broken(#[from] Violations),
     /// A node cannot be erased while others use it.
     #[error("node {node} at {path} still has {uses} uses")]
     InUse {

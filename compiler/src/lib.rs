@@ -9,6 +9,8 @@ pub mod ops;
 mod options;
 pub mod partition;
 pub mod passes;
+pub mod text;
+pub mod verify;
 
 pub use compile::compile;
 pub use error::CompileError;

@@ -3,7 +3,7 @@
 //! Nodes change only through `add`, `replace_uses`, `erase` and the setters of annotations, so a
 //! node's type always is what its op infers. The id of an erased node may be given out again.
 
-use super::{Sharding, Slices, Type};
+use super::{Sharding, Slices, Stage, Type};
 use crate::CompileError;
 use crate::ops::{self, Op};
 use petgraph::Direction;
@@ -76,6 +76,8 @@ pub struct Graph {
     name: String,
     /// Mesh that shardings refer to.
     pub mesh: Mesh,
+    /// How far the passes have come.
+    pub stage: Stage,
     /// Cuts decided by assign-slices.
     pub slices: Slices,
     nodes: StableDiGraph<Node, Use>,
@@ -88,6 +90,7 @@ impl Graph {
         Self {
             name: name.into(),
             mesh: Mesh::ONE,
+            stage: Stage::Model,
             slices: Slices::default(),
             nodes: StableDiGraph::new(),
             schedule: None,
@@ -106,7 +109,6 @@ impl Graph {
     pub fn add(&mut self, op: Op, operands: &[NodeId], path: &str) -> Result<NodeId, CompileError> {
         let types: Vec<&Type> = operands.iter().map(|&o| &self.node(o).ty).collect();
         let ty = ops::infer(&op, &types).map_err(|e| e.at(&op, path))?;
-        self.schedule = None;
         let node = Node {
             op,
             ty,
@@ -114,11 +116,17 @@ impl Graph {
             path: path.into(),
             phase: Phase::Step,
         };
+        Ok(self.insert(node, operands))
+    }
+
+    /// Adds a node as it is; for those who have inferred its type.
+    pub(crate) fn insert(&mut self, node: Node, operands: &[NodeId]) -> NodeId {
+        self.schedule = None;
         let index = self.nodes.add_node(node);
         for (port, operand) in operands.iter().enumerate() {
             self.nodes.add_edge(index_of(*operand), index, Use(port));
         }
-        Ok(id_of(index))
+        id_of(index)
     }
 
     /// The node behind an id of this graph.
@@ -171,8 +179,13 @@ impl Graph {
         self.nodes.node_count() == 0
     }
 
+    /// All nodes by rising id.
+    pub fn ids(&self) -> impl Iterator<Item = NodeId> {
+        self.nodes.node_indices().map(id_of)
+    }
+
     /// All nodes, operands before users: the schedule when there is one, else the topological
-    /// order that takes the smallest id first.
+    /// order that takes the smallest id first. Nodes on or behind a cycle are left out.
     pub fn order(&self) -> Vec<NodeId> {
         if let Some(schedule) = &self.schedule {
             return schedule.clone();
@@ -312,6 +325,31 @@ impl Graph {
     /// Replaces a node's type by that of one rank's part; for localize alone.
     pub(crate) fn set_type(&mut self, id: NodeId, ty: Type) {
         self.nodes[index_of(id)].ty = ty;
+    }
+}
+
+/// Equal up to the numbers of nodes: the same nodes in the same order with the same operands.
+impl PartialEq for Graph {
+    fn eq(&self, other: &Self) -> bool {
+        let (here, there) = (self.order(), other.order());
+        let same_frame = self.name == other.name
+            && self.mesh == other.mesh
+            && self.stage == other.stage
+            && self.slices == other.slices
+            && self.is_scheduled() == other.is_scheduled()
+            && self.len() == other.len()
+            && here.len() == there.len();
+        let pairs: BTreeMap<NodeId, NodeId> =
+            here.iter().copied().zip(there.iter().copied()).collect();
+        same_frame
+            && pairs.iter().all(|(&a, &b)| {
+                let operands = self.operands(a);
+                self.node(a) == other.node(b)
+                    && operands
+                        .iter()
+                        .map(|o| pairs.get(o).copied())
+                        .eq(other.operands(b).into_iter().map(Some))
+            })
     }
 }
 

@@ -4,7 +4,9 @@
 mod dims;
 mod graph;
 mod sharding;
+mod stage;
 
 pub use dims::{Dim, Factor, Name, Segment, Type};
 pub use graph::{Graph, Node, NodeId, Path, Phase, common_path};
 pub use sharding::{Group, Partition, Sharding, Slices};
+pub use stage::Stage;

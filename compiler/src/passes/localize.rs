@@ -8,13 +8,14 @@
 //! Node ids and the schedule are those of the global graph, so positions and collectives can be
 //! compared between ranks.
 
-use crate::ir::{Graph, Sharding};
+use crate::ir::{Graph, Sharding, Stage};
 use terrace_plan::Rank;
 
 /// The graph of `rank`.
 pub fn run(graph: &Graph, rank: Rank) -> Graph {
     let coords = graph.mesh.coords(rank);
     let mut local = graph.clone();
+    local.stage = Stage::Local;
     for id in graph.order() {
         let node = graph.node(id);
         if !node.sharding.is_replicated() {
