@@ -57,6 +57,7 @@ words!(Stage {
 words!(Activation {
     Activation::Silu => "silu",
     Activation::GeluTanh => "gelu_tanh",
+    Activation::Gelu => "gelu",
 });
 
 /// Writes what the IR prints itself.

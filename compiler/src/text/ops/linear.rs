@@ -7,7 +7,6 @@ use crate::ir::Dim;
 use crate::ops::{Linear, LinearEpilogue};
 use crate::text::reader::Reader;
 use crate::text::value::Value;
-use terrace_plan::Activation;
 
 impl Attributes for Linear {
     fn write(&self, line: &mut Line<'_>) {
@@ -44,17 +43,16 @@ impl Value for LinearEpilogue {
     }
 
     fn read(from: &mut Reader<'_>) -> Result<Self, CompileError> {
-        let epilogue = from.word_of(&[
-            ("none", Self::None),
-            ("silu", Self::Activate(Activation::Silu)),
-            ("gelu_tanh", Self::Activate(Activation::GeluTanh)),
-            ("residual", Self::Residual),
-            ("gated_residual", Self::GatedResidual(Vec::new())),
-        ])?;
-        Ok(match epilogue {
-            Self::GatedResidual(_) => Self::GatedResidual(from.value()?),
-            other => other,
-        })
+        if from.take_word("none") {
+            return Ok(Self::None);
+        }
+        if from.take_word("residual") {
+            return Ok(Self::Residual);
+        }
+        if from.take_word("gated_residual") {
+            return from.value().map(Self::GatedResidual);
+        }
+        from.value().map(Self::Activate)
     }
 }
 
