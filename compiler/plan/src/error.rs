@@ -145,14 +145,18 @@ pub enum PlanError {
     },
 }
 
-/// All violations of a plan: never empty.
+/// The violations of a plan: never empty.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlanErrors {
-    /// Every violation, in order of the plan.
+    /// The first [`PlanErrors::KEPT`] violations, in order of the plan.
     pub violations: Vec<PlanViolation>,
+    /// Violations beyond those.
+    pub more: usize,
 }
 
 impl PlanErrors {
+    /// How many violations are kept before the rest is only counted.
+    pub const KEPT: usize = 1000;
     /// How many violations the text form spells out before it counts the rest.
     pub const SHOWN: usize = 20;
 }
@@ -163,11 +167,12 @@ impl fmt::Display for PlanErrors {
         if let [only] = self.violations.as_slice() {
             return write!(f, "{only}; {ADVICE}");
         }
-        writeln!(f, "the plan breaks {} rules:", self.violations.len())?;
+        let count = self.violations.len().saturating_add(self.more);
+        writeln!(f, "the plan breaks {count} rules:")?;
         for violation in self.violations.iter().take(Self::SHOWN) {
             writeln!(f, "  {violation}")?;
         }
-        if let Some(more @ 1..) = self.violations.len().checked_sub(Self::SHOWN) {
+        if let Some(more @ 1..) = count.checked_sub(Self::SHOWN) {
             writeln!(f, "  and {more} more")?;
         }
         f.write_str(ADVICE)

@@ -4,13 +4,15 @@
 //! rank's steps are walked; here the members are compared with each other.
 
 use super::faults::CollectiveFault;
-use super::violation::PlanViolation;
+use super::violation::{PlanViolation, StepList, Violations};
 use crate::{Collective, DType, PatternId, Plan, Rank, StridedBox, Transfer};
 
 /// An exchange as one member issues it.
 #[derive(Clone, Copy)]
 pub(super) struct Issue {
     pub(super) rank: Rank,
+    /// The list that it is issued from.
+    pub(super) list: StepList,
     pub(super) pattern: PatternId,
     /// Element type of the source; `None` when there is no such buffer.
     pub(super) src: Option<DType>,
@@ -19,7 +21,7 @@ pub(super) struct Issue {
 }
 
 /// Whether each collective's members and matrix are legal.
-pub(super) fn check_table(plan: &Plan, found: &mut Vec<PlanViolation>) -> Vec<bool> {
+pub(super) fn check_table(plan: &Plan, found: &mut Violations) -> Vec<bool> {
     plan.collectives
         .iter()
         .enumerate()
@@ -65,7 +67,7 @@ pub(super) fn check_issues(
     plan: &Plan,
     legal: &[bool],
     issues: &[Vec<Issue>],
-    found: &mut Vec<PlanViolation>,
+    found: &mut Violations,
 ) {
     for (index, (collective, issues)) in plan.collectives.iter().zip(issues).enumerate() {
         if !legal[index] {
@@ -84,10 +86,26 @@ pub(super) fn check_issues(
                 report(CollectiveFault::NotIssued { rank });
             }
         }
+        if let Some(fault) = check_lists(issues) {
+            report(fault);
+        }
         if complete {
             check_pairs(plan, collective, issues, &mut report);
         }
     }
+}
+
+/// The lists run apart from each other, so members that issue an exchange from different ones would
+/// wait for each other forever.
+fn check_lists(issues: &[Issue]) -> Option<CollectiveFault> {
+    let (first, rest) = issues.split_first()?;
+    let other = rest.iter().find(|issue| issue.list != first.list)?;
+    Some(CollectiveFault::Lists {
+        rank: first.rank,
+        list: first.list,
+        other: other.rank,
+        other_list: other.list,
+    })
 }
 
 fn check_pairs(

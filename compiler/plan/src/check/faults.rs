@@ -1,6 +1,6 @@
 //! What can be wrong with a collective and with a rank's tables.
 
-use super::violation::Side;
+use super::violation::{Side, StepList};
 use crate::{Axis, BoxFault, DType, Rank, Region};
 
 /// Why a collective is illegal, or how its members disagree.
@@ -35,6 +35,21 @@ pub enum CollectiveFault {
     NotIssued {
         /// The member.
         rank: Rank,
+    },
+    /// One member issues it once per session, another in every call.
+    #[error(
+        "rank {rank} issues it in its {}, rank {other} in its {}; expected one list",
+        .list.name(), .other_list.name()
+    )]
+    Lists {
+        /// The member that comes first.
+        rank: Rank,
+        /// Its list.
+        list: StepList,
+        /// A member that differs.
+        other: Rank,
+        /// Its list.
+        other_list: StepList,
     },
     /// The members move different element types.
     #[error("rank {from} sends {found}, rank {to} receives {expected}")]
@@ -195,6 +210,28 @@ pub enum RankFault {
         /// What is wrong.
         fault: BoxFault,
     },
+    /// An input leaves elements of its buffer as they are, or fills some twice.
+    #[error("input `{name}` fills {found} elements of buffer {buffer}, which has {expected}")]
+    InputCount {
+        /// Name of the port.
+        name: String,
+        /// Its buffer.
+        buffer: usize,
+        /// Elements of the buffer.
+        expected: usize,
+        /// Elements filled; saturated when it overflows.
+        found: usize,
+    },
+    /// An element of an input's buffer is filled more than once, so another is never filled.
+    #[error("input `{name}` fills element {element} of buffer {buffer} more than once")]
+    InputTwice {
+        /// Name of the port.
+        name: String,
+        /// Its buffer.
+        buffer: usize,
+        /// First element that is filled again.
+        element: usize,
+    },
     /// Two inputs fill one buffer.
     #[error("inputs `{first}` and `{second}` both fill buffer {buffer}")]
     InputShared {
@@ -256,6 +293,14 @@ pub enum RankFault {
         pattern: usize,
         /// `the sends` or `the receives`.
         part: &'static str,
+    },
+    /// Two boxes of a pattern write to one place.
+    #[error("pattern {pattern} writes element {element} of its destination more than once")]
+    PatternTwice {
+        /// The pattern.
+        pattern: usize,
+        /// First element that is written again.
+        element: usize,
     },
     /// A transfer of nothing.
     #[error("pattern {pattern}: {part} have an empty transfer for rank {peer}, expected none")]

@@ -1,18 +1,20 @@
 //! Proof that the ranks together deliver every element of an output exactly once.
 //!
-//! The number of elements delivered must be the size of the port. Up to
-//! [`EXACT_ELEMENTS`] each element is marked off; beyond, each box is known to write distinct
-//! places (its own check) and only the count is proved.
+//! The number of elements delivered must be the size of the port, and none may be delivered
+//! twice.
 
+use super::cover::{Cover, Written};
 use super::tables::PortSizes;
-use super::violation::PlanViolation;
+use super::violation::{PlanViolation, Violations};
 use crate::geometry::check_box;
 use crate::{BoxCopy, Plan, Port};
 
-/// Outputs up to this size are proved element by element.
-const EXACT_ELEMENTS: usize = 1 << 24;
-
-pub(super) fn check_outputs(plan: &Plan, ports: &PortSizes, found: &mut Vec<PlanViolation>) {
+pub(super) fn check_outputs(
+    plan: &Plan,
+    ports: &PortSizes,
+    cover: &mut Cover,
+    found: &mut Violations,
+) {
     for (index, (port, size)) in plan.outputs.iter().zip(&ports.outputs).enumerate() {
         let Some(size) = *size else { continue };
         let boxes = plan
@@ -20,7 +22,7 @@ pub(super) fn check_outputs(plan: &Plan, ports: &PortSizes, found: &mut Vec<Plan
             .iter()
             .filter_map(|rank| rank.outputs.get(index))
             .flat_map(|binding| &binding.boxes);
-        found.extend(check_output(port, size, boxes).err());
+        found.extend(check_output(port, size, boxes, cover).err());
     }
 }
 
@@ -28,6 +30,7 @@ fn check_output<'a>(
     port: &Port,
     size: usize,
     boxes: impl Iterator<Item = &'a BoxCopy> + Clone,
+    cover: &mut Cover,
 ) -> Result<(), PlanViolation> {
     let mut delivered = 0usize;
     for copy in boxes.clone() {
@@ -47,48 +50,11 @@ fn check_output<'a>(
             found: delivered,
         });
     }
-    if size > EXACT_ELEMENTS {
-        return Ok(());
-    }
-    let mut marks = vec![0u64; size.div_ceil(64)];
-    for copy in boxes {
-        if let Some(element) = mark(&mut marks, copy) {
-            return Err(PlanViolation::OutputOverlap {
-                name: port.name.clone(),
-                element,
-            });
-        }
-    }
-    Ok(())
-}
-
-/// Marks the places that a legal box writes; the first one that was marked before.
-fn mark(marks: &mut [u64], copy: &BoxCopy) -> Option<usize> {
-    if copy.extents.contains(&0) {
-        return None;
-    }
-    let mut at = vec![0usize; copy.extents.len()];
-    let mut place = copy.dst_offset;
-    loop {
-        let (word, bit) = (place / 64, 1u64 << (place % 64));
-        if marks[word] & bit != 0 {
-            return Some(place);
-        }
-        marks[word] |= bit;
-        let mut dim = at.len();
-        loop {
-            if dim == 0 {
-                return None;
-            }
-            dim -= 1;
-            let stride = copy.dst_strides[dim];
-            at[dim] += 1;
-            if at[dim] < copy.extents[dim] {
-                place += stride;
-                break;
-            }
-            place -= stride * (copy.extents[dim] - 1);
-            at[dim] = 0;
-        }
+    match cover.twice(size, boxes.map(Written::by)) {
+        Some(element) => Err(PlanViolation::OutputOverlap {
+            name: port.name.clone(),
+            element,
+        }),
+        None => Ok(()),
     }
 }

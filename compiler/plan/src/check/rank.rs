@@ -1,8 +1,9 @@
 //! Checks of one rank's regions, buffers, bindings and patterns.
 
+use super::cover::{Cover, Written};
 use super::faults::RankFault;
 use super::tables::{PortSizes, addressable};
-use super::violation::{PlanViolation, Side};
+use super::violation::{PlanViolation, Side, Violations};
 use crate::geometry::{BoxFacts, check_box, check_region};
 use crate::{Binding, BoxFault, Buffer, Pattern, Plan, Port, Rank, RankPlan, Region, Transfer};
 
@@ -24,7 +25,8 @@ pub(super) fn check_rank(
     plan: &Plan,
     rank: Rank,
     ports: &PortSizes,
-    found: &mut Vec<PlanViolation>,
+    cover: &mut Cover,
+    found: &mut Violations,
 ) -> Vec<Option<PatternFacts>> {
     let here = &plan.ranks[rank.0];
     let mut faults = Vec::new();
@@ -36,13 +38,14 @@ pub(super) fn check_rank(
     ] {
         check_bindings(here, side, bindings, tensors, sizes, &mut faults);
     }
+    check_inputs_fill(plan, here, cover, &mut faults);
     check_inputs_apart(plan, here, &mut faults);
     let patterns = here
         .patterns
         .iter()
         .enumerate()
         .map(
-            |(index, pattern)| match check_pattern(rank, index, pattern) {
+            |(index, pattern)| match check_pattern(rank, index, pattern, cover) {
                 Ok(facts) => Some(facts),
                 Err(fault) => {
                     faults.push(fault);
@@ -187,6 +190,40 @@ fn check_bindings(
     }
 }
 
+/// An input fills the whole of its buffer: what is left out would be garbage of another call.
+fn check_inputs_fill(plan: &Plan, here: &RankPlan, cover: &mut Cover, faults: &mut Vec<RankFault>) {
+    for (binding, port) in here.inputs.iter().zip(&plan.inputs) {
+        let buffer = binding.buffer.0;
+        let Some(expected) = here.buffers.get(buffer).map(|it| it.len) else {
+            continue;
+        };
+        // An illegal box is a violation of its own.
+        let facts: Option<Vec<BoxFacts>> =
+            binding.boxes.iter().map(|it| check_box(it).ok()).collect();
+        let inside = |facts: &Vec<BoxFacts>| facts.iter().all(|it| it.dst_end <= expected);
+        let Some(facts) = facts.filter(inside) else {
+            continue;
+        };
+        let sizes = facts.iter().map(|it| it.elements);
+        let found = sizes.fold(0, usize::saturating_add);
+        let name = || port.name.clone();
+        if found != expected {
+            faults.push(RankFault::InputCount {
+                name: name(),
+                buffer,
+                expected,
+                found,
+            });
+        } else if let Some(element) = cover.twice(expected, binding.boxes.iter().map(Written::by)) {
+            faults.push(RankFault::InputTwice {
+                name: name(),
+                buffer,
+                element,
+            });
+        }
+    }
+}
+
 /// Input buffers are filled before the first step, so none may lie over another.
 fn check_inputs_apart(plan: &Plan, here: &RankPlan, faults: &mut Vec<RankFault>) {
     let mut filled: Vec<(usize, usize)> = here
@@ -217,7 +254,12 @@ fn check_inputs_apart(plan: &Plan, here: &RankPlan, faults: &mut Vec<RankFault>)
     }
 }
 
-fn check_pattern(rank: Rank, pattern: usize, it: &Pattern) -> Result<PatternFacts, RankFault> {
+fn check_pattern(
+    rank: Rank,
+    pattern: usize,
+    it: &Pattern,
+    cover: &mut Cover,
+) -> Result<PatternFacts, RankFault> {
     let mut facts = PatternFacts::default();
     for (index, copy) in it.local.iter().enumerate() {
         let BoxFacts {
@@ -253,7 +295,13 @@ fn check_pattern(rank: Rank, pattern: usize, it: &Pattern) -> Result<PatternFact
     facts.dst_end = facts.dst_end.max(dst_end);
     facts.read = facts.read.saturating_add(read);
     facts.written = facts.written.saturating_add(written);
-    Ok(facts)
+    let received = it.receives.iter().flat_map(|transfer| &transfer.boxes);
+    let local = it.local.iter().map(Written::by);
+    let all = local.chain(received.map(Written::region));
+    match cover.twice(facts.dst_end, all) {
+        Some(element) => Err(RankFault::PatternTwice { pattern, element }),
+        None => Ok(facts),
+    }
 }
 
 /// The sends or the receives of a pattern.

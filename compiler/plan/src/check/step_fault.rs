@@ -181,9 +181,9 @@ pub enum StepFault {
         /// Number of patterns.
         count: usize,
     },
-    /// A pattern writes more elements than its destination has, so some are written twice.
+    /// A pattern leaves elements of its destination as they are.
     #[error("pattern {pattern} writes {found} elements to buffer {buffer}, which has {expected}")]
-    TooManyWritten {
+    Filled {
         /// The pattern.
         pattern: usize,
         /// The destination.

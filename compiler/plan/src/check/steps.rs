@@ -7,22 +7,15 @@
 
 use super::collectives::Issue;
 use super::live::Live;
+use super::pending::{Pending, UnderWay};
 use super::rank::PatternFacts;
 use super::step_fault::StepFault;
-use super::violation::{PlanViolation, StepAt, StepList};
+use super::violation::{PlanViolation, StepAt, StepList, Violations};
 use crate::geometry::check_box;
 use crate::{
     Action, BoxCopy, Buffer, BufferId, Collective, CollectiveId, DType, KernelCall, OperandUse,
     PatternId, Plan, Rank, RankPlan, Step, WeightUse,
 };
-
-/// An exchange between its issue and its wait.
-struct Pending {
-    collective: CollectiveId,
-    src: BufferId,
-    dst: BufferId,
-    step: usize,
-}
 
 /// The state of the walk over one rank.
 pub(super) struct Walk<'a> {
@@ -31,9 +24,9 @@ pub(super) struct Walk<'a> {
     here: &'a RankPlan,
     patterns: &'a [Option<PatternFacts>],
     issues: &'a mut [Vec<Issue>],
-    found: &'a mut Vec<PlanViolation>,
+    found: &'a mut Violations,
     live: Live<'a>,
-    pending: Vec<Pending>,
+    pending: UnderWay,
     last: Option<CollectiveId>,
     list: StepList,
     step: usize,
@@ -45,7 +38,7 @@ impl<'a> Walk<'a> {
         rank: Rank,
         patterns: &'a [Option<PatternFacts>],
         issues: &'a mut [Vec<Issue>],
-        found: &'a mut Vec<PlanViolation>,
+        found: &'a mut Violations,
     ) -> Self {
         let here = &plan.ranks[rank.0];
         Self {
@@ -56,7 +49,7 @@ impl<'a> Walk<'a> {
             issues,
             found,
             live: Live::new(&here.buffers),
-            pending: Vec::new(),
+            pending: UnderWay::default(),
             last: None,
             list: StepList::Init,
             step: 0,
@@ -117,7 +110,7 @@ impl<'a> Walk<'a> {
                 }
             }
         }
-        for pending in std::mem::take(&mut self.pending) {
+        for pending in self.pending.drain() {
             self.step = pending.step;
             self.report(Err(StepFault::NotWaited {
                 collective: pending.collective.0,
@@ -188,9 +181,9 @@ impl<'a> Walk<'a> {
         };
         self.buffer(operand.name, operand.buffer, needs, operand.dtype)?;
         if operand.access.writes() {
-            self.untouched_source(operand.buffer)?;
+            self.pending.not_sent(operand.buffer)?;
         }
-        self.untouched_destination(operand.buffer)
+        self.pending.not_filled(operand.buffer)
     }
 
     fn buffer(
@@ -226,26 +219,6 @@ impl<'a> Walk<'a> {
             buffer: id.0,
             count: self.here.buffers.len(),
         })
-    }
-
-    fn untouched_source(&self, buffer: BufferId) -> Result<(), StepFault> {
-        match self.pending.iter().find(|pending| pending.src == buffer) {
-            Some(pending) => Err(StepFault::SourceChanged {
-                buffer: buffer.0,
-                collective: pending.collective.0,
-            }),
-            None => Ok(()),
-        }
-    }
-
-    fn untouched_destination(&self, buffer: BufferId) -> Result<(), StepFault> {
-        match self.pending.iter().find(|pending| pending.dst == buffer) {
-            Some(pending) => Err(StepFault::DestinationUsed {
-                buffer: buffer.0,
-                collective: pending.collective.0,
-            }),
-            None => Ok(()),
-        }
     }
 
     fn weight(&self, used: &WeightUse) -> Result<(), StepFault> {
@@ -307,13 +280,14 @@ impl<'a> Walk<'a> {
         let dtype = |id: BufferId| self.here.buffers.get(id.0).map(|buffer| buffer.dtype);
         self.issues[id.0].push(Issue {
             rank: self.rank,
+            list: self.list,
             pattern,
             src: dtype(src),
             dst: dtype(dst),
         });
         // What is wrong with its buffers does not undo the exchange: its wait stays legal.
         let result = self.exchange_buffers(collective, id, pattern, src, dst);
-        self.pending.push(Pending {
+        self.pending.begin(Pending {
             collective: id,
             src,
             dst,
@@ -340,8 +314,8 @@ impl<'a> Walk<'a> {
         self.buffer("src", src, facts.src_end, dtype)?;
         self.buffer("dst", dst, facts.dst_end, dtype)?;
         let expected = self.get("dst", dst)?.len;
-        if facts.written > expected {
-            return Err(StepFault::TooManyWritten {
+        if facts.written != expected {
+            return Err(StepFault::Filled {
                 pattern: pattern.0,
                 buffer: dst.0,
                 expected,
@@ -383,28 +357,14 @@ impl<'a> Walk<'a> {
         if src == dst {
             return Err(StepFault::SameBuffer { buffer: src.0 });
         }
-        self.untouched_destination(src)?;
-        self.untouched_destination(dst)?;
-        self.untouched_source(dst)
+        self.pending.not_filled(src)?;
+        self.pending.not_filled(dst)?;
+        self.pending.not_sent(dst)
     }
 
     fn wait(&mut self, id: CollectiveId) -> Result<(), StepFault> {
         self.collective(id)?;
-        let place = self
-            .pending
-            .iter()
-            .position(|pending| pending.collective == id)
-            .ok_or(StepFault::WaitUnknown { collective: id.0 })?;
-        let expected = self.pending[0].collective.0;
-        self.pending.remove(place);
-        if place == 0 {
-            Ok(())
-        } else {
-            Err(StepFault::WaitOrder {
-                collective: id.0,
-                expected,
-            })
-        }
+        self.pending.wait(id)
     }
 
     fn collective(&self, id: CollectiveId) -> Result<&'a Collective, StepFault> {
@@ -437,8 +397,8 @@ impl<'a> Walk<'a> {
 
     fn free(&mut self, buffer: BufferId) -> Result<(), StepFault> {
         self.get("buffer", buffer)?;
-        self.untouched_source(buffer)?;
-        self.untouched_destination(buffer)?;
+        self.pending.not_sent(buffer)?;
+        self.pending.not_filled(buffer)?;
         self.live.free(buffer.0)
     }
 

@@ -1,8 +1,8 @@
-//! Checks of header, mesh, partitions, ports and carries.
+//! Checks of header, mesh, partitions and ports.
 
-use super::violation::{CarryFault, PartitionFault, PlanViolation, Side};
+use super::violation::{PartitionFault, PlanViolation, Side, Violations};
 use crate::geometry::product;
-use crate::{Axis, Carry, Header, Mesh, NamedPartition, Plan, Port, Rank, Region};
+use crate::{Axis, Header, Mesh, NamedPartition, Plan, Port};
 use std::collections::BTreeSet;
 
 /// Number of elements of every port; `None` when it overflows.
@@ -11,7 +11,7 @@ pub(super) struct PortSizes {
     pub(super) outputs: Vec<Option<usize>>,
 }
 
-pub(super) fn check_header(plan: &Plan, found: &mut Vec<PlanViolation>) {
+pub(super) fn check_header(plan: &Plan, found: &mut Violations) {
     if plan.header.format != Header::FORMAT {
         found.push(PlanViolation::Format {
             expected: Header::FORMAT,
@@ -28,8 +28,8 @@ pub(super) fn check_header(plan: &Plan, found: &mut Vec<PlanViolation>) {
 }
 
 /// Whether the mesh is legal and has as many ranks as the body.
-pub(super) fn check_mesh(plan: &Plan, found: &mut Vec<PlanViolation>) -> bool {
-    let before = found.len();
+pub(super) fn check_mesh(plan: &Plan, found: &mut Violations) -> bool {
+    let before = found.count();
     for axis in Axis::ALL {
         let size = plan.mesh.size(axis);
         let (legal, expected) = match axis {
@@ -52,10 +52,10 @@ pub(super) fn check_mesh(plan: &Plan, found: &mut Vec<PlanViolation>) -> bool {
             found: plan.ranks.len(),
         });
     }
-    found.len() == before
+    found.count() == before
 }
 
-pub(super) fn check_partitions(plan: &Plan, found: &mut Vec<PlanViolation>) {
+pub(super) fn check_partitions(plan: &Plan, found: &mut Violations) {
     for (index, partition) in plan.partitions.iter().enumerate() {
         if let Err(fault) = check_partition(&plan.mesh, partition) {
             found.push(PlanViolation::Partition {
@@ -122,14 +122,14 @@ fn check_offsets(offsets: &[usize], size: usize) -> Result<(), PartitionFault> {
     Ok(())
 }
 
-pub(super) fn check_ports(plan: &Plan, found: &mut Vec<PlanViolation>) -> PortSizes {
+pub(super) fn check_ports(plan: &Plan, found: &mut Violations) -> PortSizes {
     PortSizes {
         inputs: port_sizes(Side::Input, &plan.inputs, found),
         outputs: port_sizes(Side::Output, &plan.outputs, found),
     }
 }
 
-fn port_sizes(side: Side, ports: &[Port], found: &mut Vec<PlanViolation>) -> Vec<Option<usize>> {
+fn port_sizes(side: Side, ports: &[Port], found: &mut Violations) -> Vec<Option<usize>> {
     let mut names = BTreeSet::new();
     let mut sizes = Vec::with_capacity(ports.len());
     for port in ports {
@@ -156,71 +156,4 @@ fn port_sizes(side: Side, ports: &[Port], found: &mut Vec<PlanViolation>) -> Vec
 /// Whether an allocation may have this many bytes.
 pub(super) fn addressable(bytes: usize) -> bool {
     isize::try_from(bytes).is_ok()
-}
-
-pub(super) fn check_carries(plan: &Plan, found: &mut Vec<PlanViolation>) {
-    let mut carried = BTreeSet::new();
-    for (index, carry) in plan.carries.iter().enumerate() {
-        let mut fault = check_carry(plan, carry);
-        if fault.is_ok() && !carried.insert(carry.input) {
-            fault = Err(CarryFault::Twice {
-                input: plan.inputs[carry.input].name.clone(),
-            });
-        }
-        if let Err(fault) = fault {
-            found.push(PlanViolation::Carry { index, fault });
-        }
-    }
-}
-
-fn check_carry(plan: &Plan, carry: &Carry) -> Result<(), CarryFault> {
-    let missing = |side, found, count| CarryFault::Port { side, found, count };
-    let output = plan
-        .outputs
-        .get(carry.output)
-        .ok_or_else(|| missing(Side::Output, carry.output, plan.outputs.len()))?;
-    let input = plan
-        .inputs
-        .get(carry.input)
-        .ok_or_else(|| missing(Side::Input, carry.input, plan.inputs.len()))?;
-    if output.shape != input.shape || output.dtype != input.dtype {
-        return Err(CarryFault::Ports {
-            output: output.name.clone(),
-            found_dtype: output.dtype,
-            found: output.shape.clone(),
-            input: input.name.clone(),
-            dtype: input.dtype,
-            shape: input.shape.clone(),
-        });
-    }
-    for (index, rank) in plan.ranks.iter().enumerate() {
-        // Missing bindings and buffers are violations of their own.
-        let (Some(from), Some(to)) = (rank.outputs.get(carry.output), rank.inputs.get(carry.input))
-        else {
-            continue;
-        };
-        let (Some(source), Some(target)) = (
-            rank.buffers.get(from.buffer.0),
-            rank.buffers.get(to.buffer.0),
-        ) else {
-            continue;
-        };
-        if source.len != target.len {
-            return Err(CarryFault::Buffers {
-                rank: Rank(index),
-                output: from.buffer.0,
-                found: source.len,
-                input: to.buffer.0,
-                expected: target.len,
-            });
-        }
-        if target.region == Region::Arena {
-            return Err(CarryFault::Arena {
-                rank: Rank(index),
-                buffer: to.buffer.0,
-                input: input.name.clone(),
-            });
-        }
-    }
-    Ok(())
 }

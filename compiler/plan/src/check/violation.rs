@@ -7,6 +7,34 @@ use super::step_fault::StepFault;
 use crate::{Axis, DType, Rank, WeightLayout};
 use std::fmt;
 
+/// The violations found so far. A plan of many steps can break as many rules, so those beyond the
+/// limit are only counted.
+#[derive(Default)]
+pub(super) struct Violations {
+    pub(super) list: Vec<PlanViolation>,
+    pub(super) more: usize,
+}
+
+impl Violations {
+    pub(super) fn push(&mut self, violation: PlanViolation) {
+        if self.list.len() < crate::PlanErrors::KEPT {
+            self.list.push(violation);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    pub(super) fn extend(&mut self, violations: impl IntoIterator<Item = PlanViolation>) {
+        for violation in violations {
+            self.push(violation);
+        }
+    }
+
+    pub(super) const fn count(&self) -> usize {
+        self.list.len() + self.more
+    }
+}
+
 /// A broken rule of the plan format.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum PlanViolation {
@@ -170,6 +198,16 @@ pub enum StepList {
     Steps,
 }
 
+impl StepList {
+    /// The plural used in messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Init => "init steps",
+            Self::Steps => "steps",
+        }
+    }
+}
+
 /// The sides of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -281,6 +319,29 @@ pub enum CarryFault {
         input: usize,
         /// Its elements.
         expected: usize,
+    },
+    /// A carry overwrites what another, or itself, still has to carry.
+    #[error(
+        "on rank {rank} output `{output}` is buffer {buffer}, which a carry fills; \
+         expected a buffer of its own"
+    )]
+    Overwritten {
+        /// The rank.
+        rank: Rank,
+        /// Name of the output.
+        output: String,
+        /// Its buffer.
+        buffer: usize,
+    },
+    /// A rank holds one part of the output and another of the input.
+    #[error("on rank {rank} output `{output}` and input `{input}` hold different parts")]
+    Parts {
+        /// The rank.
+        rank: Rank,
+        /// Name of the output.
+        output: String,
+        /// Name of the input.
+        input: String,
     },
     /// A carried input does not outlive the call.
     #[error(

@@ -1,10 +1,10 @@
 //! Checks of the table of weights.
 
-use super::violation::{PlanViolation, WeightFault};
+use super::violation::{PlanViolation, Violations, WeightFault};
 use crate::geometry::{check_box, product};
 use crate::{DType, Plan, Weight, WeightLayout};
 
-pub(super) fn check_weights(plan: &Plan, found: &mut Vec<PlanViolation>) {
+pub(super) fn check_weights(plan: &Plan, found: &mut Violations) {
     for (index, weight) in plan.weights.iter().enumerate() {
         if let Err(fault) = check_weight(weight) {
             found.push(PlanViolation::Weight {
