@@ -5,14 +5,18 @@
 //! depend on the number of rows, on how they were cut, or on the number of threads.
 
 mod activation;
+mod attention;
 mod boxes;
 mod check;
+mod conv3d;
 mod conv_cache;
 mod copy;
 mod embedding;
 mod gate;
+mod gemm;
 mod group_norm;
 mod join;
+mod linear;
 mod math;
 mod nearest;
 mod noise;
@@ -20,22 +24,30 @@ mod norm;
 mod positions;
 mod qk_norm_rope;
 mod sampler;
+mod scratch;
 mod segments;
+mod simd;
 mod split;
 mod upsample;
 
 pub use activation::{GatedGelu, gelu, gelu_tanh, silu};
+pub use attention::{
+    Attention, AttentionFinish, AttentionStep, HeadsView, HeadsViewMut, StepStage,
+};
 pub use boxes::MAX_BOX_RANK;
 pub use conv_cache::ConvCache;
+pub use conv3d::{Conv3d, PackedConv3d};
 pub use copy::CopyBox;
 pub use embedding::{RelativeBias, SinCosOrder, TimestepEmbedding, TokenEmbedding};
 pub use gate::{GateAdd, GateSegment, add};
 pub use group_norm::{GroupActivation, GroupNorm, Spatial};
 pub use join::Join;
+pub use linear::{Linear, LinearEpilogue, LinearGate, PackedLinear, Residual};
 pub use noise::{NoiseBox, noise_fill, normal, philox4x32};
 pub use norm::{ModSegment, Norm, NormModulate};
 pub use positions::{Axis, GridAxis, PositionKind, PositionTable};
 pub use qk_norm_rope::{HeadNorm, QkNormRope};
 pub use sampler::{Advance, Denoise};
 pub use segments::Mods;
+pub use simd::{InstructionSet, instruction_set};
 pub use upsample::{TimeMode, Upsample};

@@ -5,6 +5,8 @@
 //! division; the wider instruction sets contain no fused multiply-add, so every version of a loop
 //! gives the same bits.
 
+use std::marker::PhantomData;
+
 use rayon::prelude::*;
 
 /// Elements that one task handles at least, so that scheduling stays cheap beside the work.
@@ -47,6 +49,38 @@ where
     y.par_chunks_mut(GRAIN)
         .enumerate()
         .for_each(|(task, block)| f(task * GRAIN, block));
+}
+
+/// An output that tasks write in pieces which do not lie behind each other.
+pub(super) struct Scattered<'a> {
+    first: *mut f32,
+    len: usize,
+    elements: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: it stands for a mutable slice of f32, of which `slice` hands out disjoint parts only.
+unsafe impl Sync for Scattered<'_> {}
+
+impl<'a> Scattered<'a> {
+    /// All of `y`.
+    pub(super) fn new(y: &'a mut [f32]) -> Self {
+        Self {
+            first: y.as_mut_ptr(),
+            len: y.len(),
+            elements: PhantomData,
+        }
+    }
+
+    /// The elements from `first` on.
+    ///
+    /// # Safety
+    /// They are not part of any other slice that is still in use.
+    #[allow(clippy::mut_from_ref)]
+    pub(super) unsafe fn slice(&self, first: usize, count: usize) -> &mut [f32] {
+        assert!(first <= self.len && count <= self.len - first);
+        // SAFETY: inside the output, and by the caller's promise nobody else's.
+        unsafe { std::slice::from_raw_parts_mut(self.first.add(first), count) }
+    }
 }
 
 /// Defines a function that is compiled for the base instruction set, AVX2 and AVX-512, and picks the

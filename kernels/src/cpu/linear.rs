@@ -1,0 +1,253 @@
+//! The matrix product of rows with a packed weight, and what is done to its result before it is stored.
+//!
+//! Invariants: a row's result depends on that row alone (see `gemm`); the epilogue rounds as the
+//! separate kernels do, so fusing it changes no bit. Refused: operands whose lengths disagree, gate
+//! rows that do not add up to the rows, gate offsets outside their data.
+
+use std::ops::Range;
+
+use super::gate::GateSegment;
+use super::gemm::{Panels, Product, multiply};
+use super::segments::{Mods, locate};
+use super::simd::{InstructionSet, instruction_set};
+use super::split::multiversion;
+use super::{check, math};
+use crate::KernelError;
+
+const KERNEL: &str = "linear";
+
+/// A weight `[n, k]` in the layout of the matrix product; immutable, and shared by all who multiply
+/// with it.
+#[derive(Debug)]
+pub struct PackedLinear(Panels);
+
+impl PackedLinear {
+    /// Packs a weight `[n, k]`, as `torch.nn.Linear` holds it.
+    ///
+    /// # Errors
+    /// [`KernelError`] when the length does not fit the sizes, or the sizes the address space.
+    pub fn pack(n: usize, k: usize, weight: &[f32]) -> Result<Self, KernelError> {
+        let total = check::product(KERNEL, "n, k", &[n, k])?;
+        check::length(KERNEL, "weight", total, weight.len())?;
+        Panels::pack(KERNEL, n, k, |column, index| weight[column * k + index]).map(Self)
+    }
+
+    /// Columns of the result.
+    #[must_use]
+    pub fn n(&self) -> usize {
+        self.0.n()
+    }
+
+    /// Columns of the input.
+    #[must_use]
+    pub fn k(&self) -> usize {
+        self.0.k()
+    }
+
+    /// Bytes of the packed weight, its padding included.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+}
+
+/// `y[rows, n] = epilogue(x[rows, k] W^T + bias)`.
+#[derive(Debug)]
+pub struct Linear<'a> {
+    /// Rows of `x` and `y`.
+    pub rows: usize,
+    /// `[rows, k]`.
+    pub x: &'a [f32],
+    /// `[n, k]`.
+    pub weight: &'a PackedLinear,
+    /// `[n]`.
+    pub bias: Option<&'a [f32]>,
+    /// Applied before the store.
+    pub epilogue: LinearEpilogue<'a>,
+    /// `[rows, n]`.
+    pub y: &'a mut [f32],
+}
+
+/// What a matrix product does to its result before it stores it.
+#[derive(Debug, Clone, Copy)]
+pub enum LinearEpilogue<'a> {
+    /// Nothing.
+    None,
+    /// GELU in its tanh form.
+    GeluTanh,
+    /// x * sigmoid(x).
+    Silu,
+    /// residual + gate * result.
+    Residual {
+        /// What is added to.
+        residual: Residual<'a>,
+        /// Absent: a plain sum.
+        gate: Option<LinearGate<'a>>,
+    },
+}
+
+/// Where the residual of a matrix product lies.
+#[derive(Debug, Clone, Copy)]
+pub enum Residual<'a> {
+    /// `y` holds the residual and is overwritten.
+    InPlace,
+    /// `[rows, n]`.
+    Apart(&'a [f32]),
+}
+
+/// The gate of a matrix product; rows = batch x sum of the segments' rows.
+#[derive(Debug, Clone, Copy)]
+pub struct LinearGate<'a> {
+    /// Gate vectors.
+    pub mods: Mods<'a>,
+    /// Batch items.
+    pub batch: usize,
+    /// Consecutive ranges of rows and where their gate lies.
+    pub segments: &'a [GateSegment],
+}
+
+impl Linear<'_> {
+    /// Computes `y`.
+    ///
+    /// # Errors
+    /// [`KernelError`] when a length or an offset does not fit; then nothing was written.
+    pub fn run(self) -> Result<(), KernelError> {
+        self.run_with(instruction_set())
+    }
+
+    /// Computes `y` on a chosen instruction set.
+    ///
+    /// # Errors
+    /// As for [`Linear::run`].
+    pub fn run_with(self, set: InstructionSet) -> Result<(), KernelError> {
+        self.check()?;
+        let product = Rows {
+            k: self.weight.k(),
+            n: self.weight.n(),
+            x: self.x,
+            bias: self.bias,
+            epilogue: self.epilogue,
+        };
+        multiply(set, self.rows, &self.weight.0, &product, self.y);
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), KernelError> {
+        let (rows, k, n) = (self.rows, self.weight.k(), self.weight.n());
+        let input = check::product(KERNEL, "rows, k", &[rows, k])?;
+        let output = check::product(KERNEL, "rows, n", &[rows, n])?;
+        check::length(KERNEL, "x", input, self.x.len())?;
+        check::optional_length(KERNEL, "bias", n, self.bias)?;
+        if let LinearEpilogue::Residual { residual, gate } = self.epilogue {
+            if let Residual::Apart(residual) = residual {
+                check::length(KERNEL, "residual", output, residual.len())?;
+            }
+            if let Some(gate) = gate {
+                gate.check(rows, n)?;
+            }
+        }
+        check::length(KERNEL, "y", output, self.y.len())
+    }
+}
+
+impl<'a> LinearGate<'a> {
+    fn check(&self, rows: usize, n: usize) -> Result<(), KernelError> {
+        let item = check::sum(KERNEL, "gate.segments", self.item_rows())?;
+        let total = check::product(KERNEL, "gate.batch, gate.segments", &[self.batch, item])?;
+        if total != rows {
+            let expected = format!("batch x rows of the segments = {rows} rows");
+            let found = format!("{} x {item}", self.batch);
+            return Err(check::argument(KERNEL, "gate.segments", expected, found));
+        }
+        let offsets = self.segments.iter().map(|s| s.gate);
+        self.mods.check(KERNEL, self.batch, n, offsets)
+    }
+
+    fn item_rows(&self) -> impl Iterator<Item = usize> {
+        self.segments.iter().map(|s| s.rows)
+    }
+
+    /// The gate of a row; `check` has proved that its segment exists.
+    fn of_row(&self, row: usize, n: usize) -> Option<&'a [f32]> {
+        let item: usize = self.item_rows().sum();
+        let segment = locate(self.item_rows(), row % item)?;
+        Some(self.mods.get(row / item, self.segments[segment].gate, n))
+    }
+}
+
+/// The rows of a matrix product and its epilogue.
+struct Rows<'a> {
+    k: usize,
+    n: usize,
+    x: &'a [f32],
+    bias: Option<&'a [f32]>,
+    epilogue: LinearEpilogue<'a>,
+}
+
+impl Product for Rows<'_> {
+    #[inline(always)]
+    fn pack(&self, row: usize, k: Range<usize>, out: &mut [f32]) {
+        out.copy_from_slice(&self.x[row * self.k..][k]);
+    }
+
+    fn finish(&self, row: usize, first: usize, sums: &mut [f32], y: &mut [f32]) {
+        let columns = first..first + y.len();
+        if let Some(bias) = self.bias {
+            add_bias(sums, &bias[columns.clone()]);
+        }
+        match self.epilogue {
+            LinearEpilogue::None => y.copy_from_slice(sums),
+            LinearEpilogue::GeluTanh => gelu_tanh_row(sums, y),
+            LinearEpilogue::Silu => silu_row(sums, y),
+            LinearEpilogue::Residual { residual, gate } => {
+                if let Some(gate) = gate.and_then(|gate| gate.of_row(row, self.n)) {
+                    scale(sums, &gate[columns]);
+                }
+                if let Residual::Apart(residual) = residual {
+                    y.copy_from_slice(&residual[row * self.n + first..][..y.len()]);
+                }
+                add_sums(sums, y);
+            }
+        }
+    }
+}
+
+multiversion! {
+    fn add_bias(sums: &mut [f32], bias: &[f32]) {
+        for (sum, &b) in sums.iter_mut().zip(bias) {
+            *sum += b;
+        }
+    }
+}
+
+multiversion! {
+    fn scale(sums: &mut [f32], gate: &[f32]) {
+        for (sum, &g) in sums.iter_mut().zip(gate) {
+            *sum *= g;
+        }
+    }
+}
+
+multiversion! {
+    fn add_sums(sums: &[f32], y: &mut [f32]) {
+        for (y, &sum) in y.iter_mut().zip(sums) {
+            *y += sum;
+        }
+    }
+}
+
+multiversion! {
+    fn gelu_tanh_row(sums: &[f32], y: &mut [f32]) {
+        for (y, &sum) in y.iter_mut().zip(sums) {
+            *y = math::gelu_tanh(sum);
+        }
+    }
+}
+
+multiversion! {
+    fn silu_row(sums: &[f32], y: &mut [f32]) {
+        for (y, &sum) in y.iter_mut().zip(sums) {
+            *y = math::silu(sum);
+        }
+    }
+}

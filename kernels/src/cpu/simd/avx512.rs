@@ -1,0 +1,81 @@
+//! AVX-512 (F, BW, DQ, VL): 16 lanes.
+
+use std::arch::x86_64::*;
+
+use super::{Kernel, Simd};
+
+/// Proof that this machine has AVX-512 F, BW, DQ and VL, and AVX2 and FMA.
+#[derive(Clone, Copy)]
+pub(in crate::cpu) struct Avx512(());
+
+/// Runs a kernel compiled for AVX-512.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+pub(super) fn run<K: Kernel>(kernel: K) {
+    kernel.run(Avx512(()));
+}
+
+macro_rules! operations {
+    ($($name:ident($($arg:ident),*) = $body:expr;)*) => {$(
+        #[inline(always)]
+        fn $name(self, $($arg: __m512),*) -> __m512 {
+            // SAFETY: the token exists only where AVX-512 was detected.
+            unsafe { $body }
+        }
+    )*};
+}
+
+impl Simd for Avx512 {
+    type V = __m512;
+    const LANES: usize = 16;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m512 {
+        // SAFETY: the token exists only where AVX-512 was detected.
+        unsafe { _mm512_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, from: *const f32) -> __m512 {
+        // SAFETY: the caller's promise, and the token.
+        unsafe { _mm512_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, v: __m512, to: *mut f32) {
+        // SAFETY: the caller's promise, and the token.
+        unsafe { _mm512_storeu_ps(to, v) }
+    }
+
+    operations! {
+        mul_add(a, b, c) = _mm512_fmadd_ps(a, b, c);
+        add(a, b) = _mm512_add_ps(a, b);
+        sub(a, b) = _mm512_sub_ps(a, b);
+        max(a, b) = _mm512_max_ps(a, b);
+        add_exponent(x, n) = _mm512_castsi512_ps(_mm512_add_epi32(
+            _mm512_castps_si512(x),
+            _mm512_slli_epi32::<23>(_mm512_castps_si512(n)),
+        ));
+    }
+
+    #[inline(always)]
+    fn sum(self, v: __m512) -> f32 {
+        // SAFETY: the token exists only where AVX-512 was detected.
+        unsafe {
+            let v = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
+            let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
+            _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)))
+        }
+    }
+
+    #[inline(always)]
+    fn largest(self, v: __m512) -> f32 {
+        // SAFETY: the token exists only where AVX-512 was detected.
+        unsafe {
+            let v = _mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
+            let v = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let v = _mm_max_ps(v, _mm_movehl_ps(v, v));
+            _mm_cvtss_f32(_mm_max_ss(v, _mm_movehdup_ps(v)))
+        }
+    }
+}

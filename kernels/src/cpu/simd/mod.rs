@@ -1,0 +1,146 @@
+//! Vectors of f32 in several instruction sets behind one trait, and the choice between them at run time.
+//!
+//! Invariants: an [`InstructionSet`] exists only if this machine has it, so handing one to a kernel is
+//! always sound. A kernel is written once, generic over [`Simd`], and compiled once per instruction
+//! set. AVX2 and AVX-512 fuse every `mul_add`, so a kernel whose sums do not depend on the number of
+//! lanes gives the same bits on both; the portable version rounds twice where the target has no
+//! fused multiply-add.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod math;
+mod portable;
+
+use std::fmt;
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub(super) use avx512::Avx512;
+pub(super) use math::exp_nonpositive;
+pub(super) use portable::Portable;
+
+/// An instruction set that this machine has and that the heavy kernels are compiled for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct InstructionSet(Kind);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+/// The widest instruction set of this machine; what kernels run on unless told otherwise.
+#[must_use]
+pub fn instruction_set() -> InstructionSet {
+    InstructionSet::available()
+        .last()
+        .unwrap_or(InstructionSet(Kind::Portable))
+}
+
+impl InstructionSet {
+    /// All instruction sets of this machine, the narrowest first.
+    pub fn available() -> impl Iterator<Item = InstructionSet> {
+        let kinds = [
+            Some(Kind::Portable),
+            #[cfg(target_arch = "x86_64")]
+            has_avx2().then_some(Kind::Avx2),
+            #[cfg(target_arch = "x86_64")]
+            has_avx512().then_some(Kind::Avx512),
+        ];
+        kinds.into_iter().flatten().map(InstructionSet)
+    }
+
+    /// `portable`, `avx2` or `avx512`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Kind::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => "avx512",
+        }
+    }
+
+    /// Runs a kernel in its version for this instruction set.
+    pub(super) fn run<K: Kernel>(self, kernel: K) {
+        match self.0 {
+            Kind::Portable => kernel.run(Portable),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: a value of this kind exists only where the features were detected.
+            Kind::Avx2 => unsafe { avx2::run(kernel) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Kind::Avx512 => unsafe { avx512::run(kernel) },
+        }
+    }
+}
+
+impl fmt::Display for InstructionSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx2() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx512() -> bool {
+    has_avx2()
+        && is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
+}
+
+/// A kernel written over [`Simd`]. `run` and all that it calls in hot loops must be
+/// `#[inline(always)]`, or they are not compiled for the instruction set.
+pub(super) trait Kernel {
+    /// Does the work.
+    fn run<S: super::gemm::Micro>(self, simd: S);
+}
+
+/// A token of an instruction set with its operations. It exists only inside [`InstructionSet::run`],
+/// which makes the operations safe to call.
+pub(super) trait Simd: Copy {
+    /// A vector register of f32.
+    type V: Copy;
+    /// Elements of a vector; divides 16.
+    const LANES: usize;
+
+    /// All lanes `x`.
+    fn splat(self, x: f32) -> Self::V;
+    /// Reads `LANES` elements.
+    ///
+    /// # Safety
+    /// `from` must be valid for reads of `LANES` elements.
+    unsafe fn load(self, from: *const f32) -> Self::V;
+    /// Writes `LANES` elements.
+    ///
+    /// # Safety
+    /// `to` must be valid for writes of `LANES` elements.
+    unsafe fn store(self, v: Self::V, to: *mut f32);
+    /// a * b + c.
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// a + b.
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    /// a - b.
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The larger of each lane; `b` where one of them is NaN.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// Adds the low bits of `n` to the exponent of `x`.
+    fn add_exponent(self, x: Self::V, n: Self::V) -> Self::V;
+    /// The sum of the lanes, halves added to each other until one lane is left.
+    fn sum(self, v: Self::V) -> f32;
+    /// The largest lane.
+    fn largest(self, v: Self::V) -> f32;
+}
