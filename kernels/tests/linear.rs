@@ -98,12 +98,15 @@ fn epilogues_match_f64() {
         y
     };
     let nan = vec![f32::NAN; rows * n];
-    let gelu = |v: f64| {
+    let tanh_form = |v: f64| {
         let root = (2.0 / std::f64::consts::PI).sqrt();
         0.5 * v * (1.0 + (root * (v + 0.044715 * v.powi(3))).tanh())
     };
-    let expected: Vec<f64> = plain.iter().map(|&v| gelu(v)).collect();
+    let expected: Vec<f64> = plain.iter().map(|&v| tanh_form(v)).collect();
     close(&with(LinearEpilogue::GeluTanh, &nan), &expected, 1e-5);
+    let mut separate = vec![f32::NAN; rows * n];
+    gelu(&with(LinearEpilogue::None, &nan), &mut separate).unwrap();
+    assert_eq!(bits(&with(LinearEpilogue::Gelu, &nan)), bits(&separate));
     let expected: Vec<f64> = plain.iter().map(|&v| v / (1.0 + (-v).exp())).collect();
     close(&with(LinearEpilogue::Silu, &nan), &expected, 1e-5);
 

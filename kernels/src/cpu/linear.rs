@@ -73,6 +73,8 @@ pub struct Linear<'a> {
 pub enum LinearEpilogue<'a> {
     /// Nothing.
     None,
+    /// GELU by the error function.
+    Gelu,
     /// GELU in its tanh form.
     GeluTanh,
     /// x * sigmoid(x).
@@ -197,6 +199,7 @@ impl Product for Rows<'_> {
         }
         match self.epilogue {
             LinearEpilogue::None => y.copy_from_slice(sums),
+            LinearEpilogue::Gelu => gelu_row(sums, y),
             LinearEpilogue::GeluTanh => gelu_tanh_row(sums, y),
             LinearEpilogue::Silu => silu_row(sums, y),
             LinearEpilogue::Residual { residual, gate } => {
@@ -233,6 +236,12 @@ multiversion! {
         for (y, &sum) in y.iter_mut().zip(sums) {
             *y += sum;
         }
+    }
+}
+
+fn gelu_row(sums: &[f32], y: &mut [f32]) {
+    for (y, &sum) in y.iter_mut().zip(sums) {
+        *y = math::gelu(sum);
     }
 }
 
