@@ -3,7 +3,7 @@
 //! Invariants of [`Boxes`]: extents and strides agree in number, no box is empty, all sums fit, and
 //! every element read lies below `src_end`, every element written below `dst_end`.
 
-use crate::RuntimeError;
+use crate::{ResolveFault, RuntimeError};
 use terrace_plan::{BoxCopy, StridedBox};
 
 /// A list of strided copies whose bounds are known.
@@ -110,12 +110,12 @@ impl Boxes {
         if self.src_end <= src && self.dst_end <= dst {
             return Ok(());
         }
-        Err(RuntimeError::BoxOutOfRange {
+        Err(ResolveFault::BoxOutOfRange {
             src_end: self.src_end,
             src,
             dst_end: self.dst_end,
             dst,
-        })
+        }.into())
     }
 
     fn push(&mut self, copy: &BoxCopy) -> Result<(), RuntimeError> {
@@ -124,7 +124,7 @@ impl Boxes {
             Some((ends, self.elements.checked_add(elements)?))
         });
         let Some(((src_end, dst_end), elements)) = sums else {
-            return Err(RuntimeError::MalformedBox { copy: copy.clone() });
+            return Err(ResolveFault::MalformedBox { copy: copy.clone() }.into());
         };
         if elements > self.elements {
             self.elements = elements;
@@ -246,10 +246,10 @@ fn matched_runs(sends: &[StridedBox], receives: &[StridedBox]) -> Result<Boxes, 
         to = b.rest(len).or_else(|| dst.next());
     }
     if from.is_some() || to.is_some() {
-        return Err(RuntimeError::UnmatchedTransfer {
+        return Err(ResolveFault::UnmatchedTransfer {
             sent: count(sends),
             received: count(receives),
-        });
+        }.into());
     }
     Boxes::new(&copies)
 }

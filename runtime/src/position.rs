@@ -1,7 +1,7 @@
 //! Where every rank is: what errors and timeouts report.
 //!
-//! Invariant: a rank's position is one word that only the rank writes, so keeping it costs a store per
-//! step and reading it from another thread is always possible, also while the rank is stuck.
+//! Invariant: a rank's position is one word that only the rank writes, so keeping it costs two atomic
+//! writes per step and reading it is always possible, also while the rank is stuck.
 
 use std::fmt;
 use std::sync::Arc;
@@ -110,6 +110,8 @@ impl fmt::Display for Status {
 pub(crate) struct Positions {
     plan: Arc<Plan>,
     words: Vec<AtomicU64>,
+    /// Steps that all ranks have begun or ended together.
+    progress: AtomicU64,
 }
 
 const IDLE: u64 = u64::MAX;
@@ -118,7 +120,11 @@ const INIT: u64 = 1 << 63;
 impl Positions {
     pub(crate) fn new(plan: Arc<Plan>) -> Self {
         let words = plan.ranks.iter().map(|_| AtomicU64::new(IDLE)).collect();
-        Self { plan, words }
+        Self {
+            plan,
+            words,
+            progress: AtomicU64::new(0),
+        }
     }
 
     /// Notes that `rank` begins a step.
@@ -128,11 +134,18 @@ impl Positions {
             Phase::Steps => 0,
         };
         self.words[rank.0].store(flag | step as u64, Ordering::Relaxed);
+        self.progress.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Notes that `rank` is between two runs.
     pub(crate) fn leave(&self, rank: Rank) {
         self.words[rank.0].store(IDLE, Ordering::Relaxed);
+        self.progress.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A number that grows whenever any rank gets on.
+    pub(crate) fn progress(&self) -> u64 {
+        self.progress.load(Ordering::Relaxed)
     }
 
     /// Where `rank` was last seen.
@@ -149,6 +162,14 @@ impl Positions {
         Status::At(place(&self.plan, rank, phase, (word & !INIT) as usize))
     }
 
+    /// The step that `rank` was last seen at, the end of its list when it is between two runs.
+    pub(crate) fn place(&self, rank: Rank) -> Place {
+        match self.status(rank) {
+            Status::At(place) => place,
+            Status::Idle(rank) => place(&self.plan, rank, Phase::Steps, usize::MAX),
+        }
+    }
+
     /// Where every rank was last seen.
     pub(crate) fn all(&self) -> Vec<Status> {
         (0..self.words.len())
@@ -157,7 +178,7 @@ impl Positions {
     }
 }
 
-/// Describes a step of a plan.
+/// Describes a step of a plan; what follows a list are the carries.
 pub(crate) fn place(plan: &Plan, rank: Rank, phase: Phase, step: usize) -> Place {
     let list: &[Step] = plan.ranks.get(rank.0).map_or(&[], |ranks| match phase {
         Phase::Init => &ranks.init,
@@ -167,13 +188,13 @@ pub(crate) fn place(plan: &Plan, rank: Rank, phase: Phase, step: usize) -> Place
     Place {
         rank,
         phase,
-        step,
+        step: step.min(list.len()),
         steps: list.len(),
-        what: at.map_or_else(|| "end".to_owned(), |step| describe(plan, &step.action)),
+        what: at.map_or_else(|| "carry".to_owned(), |step| describe(plan, &step.action)),
         origin: at
             .and_then(|step| plan.origins.get(step.origin.0))
-            .cloned()
-            .unwrap_or_default(),
+            .unwrap_or(&plan.header.graph)
+            .clone(),
     }
 }
 

@@ -7,10 +7,12 @@ use crate::backend::{Backend, View};
 use crate::boxes::Boxes;
 use crate::fabric::Exchange;
 use crate::position::{Phase, place};
-use crate::RuntimeError;
+use crate::{ResolveFault, RuntimeError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use terrace_plan::{Action, BufferId, CollectiveId, Plan, Rank, RankPlan, Step};
+use terrace_plan::{
+    Action, Binding, BoxCopy, BufferId, Carry, CollectiveId, Pattern, Plan, Rank, RankPlan, Step,
+};
 
 /// Both lists of a rank and what follows a call.
 pub(crate) struct Program<L> {
@@ -73,7 +75,7 @@ impl<B: Backend> Builder<'_, B> {
         self.plan
             .ranks
             .get(rank.0)
-            .ok_or(RuntimeError::NoRank { rank })
+            .ok_or_else(|| ResolveFault::NoRank { rank }.into())
     }
 
     fn list(
@@ -107,7 +109,7 @@ impl<B: Backend> Builder<'_, B> {
                 src,
                 dst,
             } => {
-                let pattern = lists.patterns.get(pattern.0).ok_or(RuntimeError::NoPattern {
+                let pattern = lists.patterns.get(pattern.0).ok_or(ResolveFault::NoPattern {
                     rank: self.rank,
                     pattern: *pattern,
                 })?;
@@ -123,7 +125,7 @@ impl<B: Backend> Builder<'_, B> {
                 ("begin", "exchange", bytes as u64, Act::Begin(exchange, local))
             }
             Action::Wait { collective } => {
-                let exchange = lists.open.remove(collective).ok_or(RuntimeError::NotBegun {
+                let exchange = lists.open.remove(collective).ok_or(ResolveFault::NotBegun {
                     rank: self.rank,
                     collective: *collective,
                 })?;
@@ -152,37 +154,61 @@ impl<B: Backend> Builder<'_, B> {
     }
 
     fn carries(&self, rank: &RankPlan) -> Result<Vec<Move>, RuntimeError> {
-        let buffer = |bindings: &[terrace_plan::Binding], port: usize| {
-            bindings
-                .iter()
-                .find(|binding| binding.port == port)
-                .map(|binding| self.view(binding.buffer))
-        };
         let mut moves = Vec::new();
         for carry in &self.plan.carries {
-            let output = buffer(&rank.outputs, carry.output).transpose()?;
-            let input = buffer(&rank.inputs, carry.input).transpose()?;
+            let output = self.bound(&rank.outputs, carry.output)?;
+            let input = self.bound(&rank.inputs, carry.input)?;
             let same = output.zip(input).filter(|(from, to)| {
                 from.len() == to.len() && from.dtype() == to.dtype()
             });
             let Some((src, dst)) = same else {
-                return Err(RuntimeError::CarryMismatch {
+                return Err(ResolveFault::CarryMismatch {
                     rank: self.rank,
                     output: carry.output,
                     input: carry.input,
                     output_len: output.map(|view| view.len()),
                     input_len: input.map(|view| view.len()),
-                });
+                }
+                .into());
             };
+            if src == dst {
+                continue;
+            }
+            self.keeps_outputs(rank, carry, dst)?;
             let boxes = Boxes::dense(src.len());
             moves.push(Move { src, dst, boxes });
         }
         Ok(moves)
     }
 
+    /// Outputs are read, and carried, after a run: no carry may have overwritten them.
+    fn keeps_outputs(
+        &self,
+        rank: &RankPlan,
+        carry: &Carry,
+        input: View,
+    ) -> Result<(), RuntimeError> {
+        for binding in &rank.outputs {
+            if !input.is_empty() && self.view(binding.buffer)? == input {
+                return Err(ResolveFault::CarryOverwrites {
+                    rank: self.rank,
+                    output: binding.port,
+                    input: carry.input,
+                }
+                .into());
+            }
+        }
+        Ok(())
+    }
+
+    fn bound(&self, bindings: &[Binding], port: usize) -> Result<Option<View>, RuntimeError> {
+        let binding = bindings.iter().find(|binding| binding.port == port);
+        binding.map(|binding| self.view(binding.buffer)).transpose()
+    }
+
     fn checked(
         &self,
-        boxes: &[terrace_plan::BoxCopy],
+        boxes: &[BoxCopy],
         src: View,
         dst: View,
     ) -> Result<Boxes, RuntimeError> {
@@ -194,16 +220,16 @@ impl<B: Backend> Builder<'_, B> {
     pub(crate) fn view(&self, buffer: BufferId) -> Result<View, RuntimeError> {
         self.backend
             .view(self.memory, buffer)
-            .ok_or(RuntimeError::NoBuffer {
-                rank: self.rank,
-                buffer,
+            .ok_or_else(|| {
+                let rank = self.rank;
+                ResolveFault::NoBuffer { rank, buffer }.into()
             })
     }
 }
 
 /// What the steps of a rank share while they are resolved.
 struct Lists {
-    patterns: Vec<Arc<terrace_plan::Pattern>>,
+    patterns: Vec<Arc<Pattern>>,
     /// Exchanges begun and not yet waited for.
     open: BTreeMap<CollectiveId, Arc<Exchange>>,
 }

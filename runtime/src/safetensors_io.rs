@@ -5,7 +5,7 @@
 //! form, integers that do not fit 32 bits.
 
 use crate::weights::{StoredDType, TensorEntry, parse, to_f32};
-use crate::{HostTensor, RuntimeError, TensorData};
+use crate::{FileFault, HostTensor, RuntimeError, TensorData};
 use safetensors::tensor::TensorView;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 /// Names the file, and the tensor whose type or value has no host form.
 pub fn read_tensors(path: impl AsRef<Path>) -> Result<BTreeMap<String, HostTensor>, RuntimeError> {
     let path = path.as_ref();
-    let bytes = std::fs::read(path).map_err(|source| RuntimeError::Read {
+    let bytes = std::fs::read(path).map_err(|source| FileFault::Read {
         path: path.to_owned(),
         source,
     })?;
@@ -53,7 +53,7 @@ pub fn write_tensors(
         .collect::<Result<Vec<_>, _>>();
     let bytes = views
         .and_then(|views| safetensors::serialize(views, None))
-        .map_err(|error| RuntimeError::Malformed {
+        .map_err(|error| FileFault::Malformed {
             file: path.as_ref().display().to_string(),
             reason: error.to_string(),
         })?;
@@ -62,7 +62,7 @@ pub fn write_tensors(
 
 /// Writes a file beside `path` and renames it to `path`.
 pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), RuntimeError> {
-    let fail = |source| RuntimeError::Write {
+    let fail = |source| FileFault::Write {
         path: path.to_owned(),
         source,
     };
@@ -109,17 +109,17 @@ fn decode(file: &str, entry: &TensorEntry, bytes: &[u8]) -> Result<HostTensor, R
         _ => None,
     };
     let Some(ids) = ids else {
-        return Err(RuntimeError::StoredDType {
+        return Err(FileFault::StoredDType {
             file: file.to_owned(),
             tensor: entry.name.clone(),
             expected: "f32, f16, bf16, i64, i32 or u32",
-            found: format!("{:?}", entry.dtype),
-        });
+            found: format!("{:?}", entry.dtype).to_lowercase(),
+        }.into());
     };
     let data = ids
         .into_iter()
         .map(|id| {
-            u32::try_from(id).map_err(|_| RuntimeError::IntegerRange {
+            u32::try_from(id).map_err(|_| FileFault::IntegerRange {
                 file: file.to_owned(),
                 tensor: entry.name.clone(),
                 found: id,

@@ -96,16 +96,18 @@ impl HostTensor {
     /// A tensor of zeros.
     ///
     /// # Errors
-    /// When the size overflows, or for a half-precision type, which host tensors do not have.
+    /// When there is no memory of this size, or for a half-precision type, which host tensors do not
+    /// have.
     pub fn zeros(shape: impl Into<Vec<usize>>, dtype: DType) -> Result<Self, RuntimeError> {
         let shape = shape.into();
-        let Some(len) = elements(&shape).filter(|&n| n <= isize::MAX as usize / 4) else {
-            return Err(RuntimeError::TensorLength { shape, found: 0 });
+        let data = match dtype {
+            DType::F32 => elements(&shape).and_then(zeroed).map(TensorData::F32),
+            DType::U32 => elements(&shape).and_then(zeroed).map(TensorData::U32),
+            DType::F16 | DType::Bf16 => return Err(RuntimeError::HostDType { dtype }),
         };
-        match dtype {
-            DType::F32 => Self::f32(shape, vec![0.0; len]),
-            DType::U32 => Self::u32(shape, vec![0; len]),
-            DType::F16 | DType::Bf16 => Err(RuntimeError::HostDType { dtype }),
+        match data {
+            Some(data) => Self::new(shape, data),
+            None => Err(RuntimeError::TensorMemory { shape }),
         }
     }
 
@@ -201,4 +203,12 @@ impl HostTensor {
 /// Product of the dimensions, or `None` when it overflows.
 pub(crate) fn elements(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))
+}
+
+/// Zeros, or `None` when there is no memory for so many: sizes may come from an untrusted plan.
+pub(crate) fn zeroed<T: Clone + Default>(len: usize) -> Option<Vec<T>> {
+    let mut data = Vec::new();
+    data.try_reserve_exact(len).ok()?;
+    data.resize(len, T::default());
+    Some(data)
 }

@@ -5,13 +5,14 @@
 //! sessions. Format: the Trace Event Format's JSON object with complete events (`"ph": "X"`).
 
 use crate::RuntimeError;
+use crate::program::Ready;
 use crate::safetensors_io::write_file;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
-use terrace_plan::Rank;
+use terrace_plan::{Plan, Rank};
 
 /// Events of all ranks of one or more sessions.
 #[derive(Debug)]
@@ -22,15 +23,82 @@ pub struct Trace {
 
 /// One step of one rank.
 #[derive(Clone, Debug)]
-pub(crate) struct Event {
-    pub(crate) rank: Rank,
-    pub(crate) name: &'static str,
-    pub(crate) category: &'static str,
-    pub(crate) graph: Arc<str>,
-    pub(crate) origin: Arc<str>,
-    pub(crate) bytes: u64,
-    pub(crate) begin: Instant,
-    pub(crate) end: Instant,
+struct Event {
+    rank: Rank,
+    name: &'static str,
+    category: &'static str,
+    graph: Arc<str>,
+    origin: Arc<str>,
+    bytes: u64,
+    begin: Instant,
+    end: Instant,
+}
+
+/// What the ranks of a session need to record their steps.
+#[derive(Debug)]
+pub(crate) struct Tracing {
+    trace: Arc<Trace>,
+    graph: Arc<str>,
+    origins: Vec<Arc<str>>,
+}
+
+impl Tracing {
+    pub(crate) fn new(trace: Arc<Trace>, plan: &Plan) -> Self {
+        Self {
+            trace,
+            graph: plan.header.graph.as_str().into(),
+            origins: plan.origins.iter().map(|o| o.as_str().into()).collect(),
+        }
+    }
+}
+
+/// The events of one rank during one call.
+#[derive(Debug)]
+pub(crate) struct Recorder<'a> {
+    tracing: Option<&'a Tracing>,
+    rank: Rank,
+    events: Vec<Event>,
+}
+
+impl<'a> Recorder<'a> {
+    /// A recorder with room for `steps` events; without `tracing` it does nothing.
+    pub(crate) fn new(tracing: Option<&'a Tracing>, rank: Rank, steps: usize) -> Self {
+        Self {
+            tracing,
+            rank,
+            events: Vec::with_capacity(tracing.map_or(0, |_| steps)),
+        }
+    }
+
+    /// The time at which a step begins.
+    pub(crate) fn begin(&self) -> Option<Instant> {
+        self.tracing.map(|_| Instant::now())
+    }
+
+    /// Records a step that has ended.
+    pub(crate) fn end<L>(&mut self, ready: &Ready<L>, begin: Option<Instant>) {
+        let Some((tracing, begin)) = self.tracing.zip(begin) else {
+            return;
+        };
+        let origin = tracing.origins.get(ready.origin).unwrap_or(&tracing.graph);
+        self.events.push(Event {
+            rank: self.rank,
+            name: ready.name,
+            category: ready.category,
+            graph: Arc::clone(&tracing.graph),
+            origin: Arc::clone(origin),
+            bytes: ready.bytes,
+            begin,
+            end: Instant::now(),
+        });
+    }
+
+    /// Hands the events over.
+    pub(crate) fn deliver(self) {
+        if let Some(tracing) = self.tracing {
+            tracing.trace.add(self.events);
+        }
+    }
 }
 
 impl Default for Trace {
@@ -82,7 +150,7 @@ impl Trace {
         write_file(path.as_ref(), &self.to_json()?)
     }
 
-    pub(crate) fn add(&self, events: Vec<Event>) {
+    fn add(&self, events: Vec<Event>) {
         self.lock().extend(events);
     }
 

@@ -4,14 +4,16 @@
 //! destination, so data moves once. Transfers are matched when the fabric is made: what a receiver
 //! copies is known before anything runs.
 //!
-//! Invariants: a source is read only between its publication and the end of its owner's wait; a
-//! timeout counts only while one exchange is waited for, so a peer that computes for long within it is
-//! the only one to suspect. Refused: transfers of which sender and receiver disagree.
+//! Invariants: a source is read only between its publication and the end of its owner's wait; a wait
+//! times out when no rank at all has begun a step for the whole limit, so ranks may do unequal work
+//! and only one step that takes longer looks like a stall. Refused: transfers of which sender and
+//! receiver disagree.
 
 use super::{Exchange, Fabric};
 use crate::backend::{Copier, View};
 use crate::boxes::Boxes;
-use crate::{RuntimeError, Waiting};
+use crate::position::Positions;
+use crate::{ResolveFault, RuntimeError, Waiting};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -24,15 +26,20 @@ pub struct LocalFabric {
     groups: Vec<Group>,
     aborted: AtomicBool,
     timeout: Duration,
+    positions: Arc<Positions>,
 }
 
 impl LocalFabric {
     /// Matches all transfers of `plan`. `timeout` limits how long one wait may last without any
-    /// progress of the peers it waits for.
+    /// progress in `positions`; it is noticed within twice that time.
     ///
     /// # Errors
     /// When what a rank sends is not what its peer receives.
-    pub fn new(plan: &Plan, timeout: Duration) -> Result<Self, RuntimeError> {
+    pub(crate) fn new(
+        plan: &Plan,
+        positions: Arc<Positions>,
+        timeout: Duration,
+    ) -> Result<Self, RuntimeError> {
         let patterns = patterns_by_collective(plan);
         let mut matcher = Matcher {
             plan,
@@ -61,15 +68,16 @@ impl LocalFabric {
             groups,
             aborted: AtomicBool::new(false),
             timeout,
+            positions,
         })
     }
 
     fn group(&self, rank: Rank, id: CollectiveId) -> Result<(&Group, usize), RuntimeError> {
         let group = self.groups.get(id.0);
         let at = group.and_then(|g| Some((g, g.members.iter().position(|&m| m == rank)?)));
-        at.ok_or(RuntimeError::NotAMember {
-            rank,
-            collective: id,
+        at.ok_or_else(|| {
+            let collective = id;
+            ResolveFault::NotAMember { rank, collective }.into()
         })
     }
 
@@ -80,16 +88,20 @@ impl LocalFabric {
         waiting: &Waiting,
         ready: impl Fn(&[Slot]) -> bool,
     ) -> Result<MutexGuard<'a, Vec<Slot>>, RuntimeError> {
-        let start = Instant::now();
+        let mut seen = (self.positions.progress(), Instant::now());
         let mut slots = group.lock();
         loop {
-            if self.aborted.load(Ordering::Acquire) {
+            if self.is_aborted() {
                 return Err(RuntimeError::Aborted);
             }
             if ready(&slots) {
                 return Ok(slots);
             }
-            let Some(left) = self.timeout.checked_sub(start.elapsed()) else {
+            let progress = self.positions.progress();
+            if progress != seen.0 {
+                seen = (progress, Instant::now());
+            }
+            let Some(left) = self.timeout.checked_sub(seen.1.elapsed()) else {
                 return Err(RuntimeError::ExchangeTimeout {
                     waiting: waiting.clone(),
                     after: self.timeout,
@@ -109,10 +121,10 @@ impl Fabric for LocalFabric {
         let (group, me) = self.group(rank, exchange.collective)?;
         let mut slots = group.lock();
         if slots[me].source.is_some() {
-            return Err(RuntimeError::BegunTwice {
+            return Err(ResolveFault::BegunTwice {
                 rank,
                 collective: exchange.collective,
-            });
+            }.into());
         }
         slots[me] = Slot {
             source: Some(exchange.src),
@@ -166,6 +178,10 @@ impl Fabric for LocalFabric {
             drop(group.lock());
             group.changed.notify_all();
         }
+    }
+
+    fn is_aborted(&self) -> bool {
+        self.aborted.load(Ordering::Acquire)
     }
 }
 
@@ -231,18 +247,18 @@ impl Matcher<'_> {
         };
         let plan = self.plan;
         let Some(pattern) = rank_plan(plan, rank).and_then(|r| r.patterns.get(mine.0)) else {
-            return Err(RuntimeError::NoPattern {
+            return Err(ResolveFault::NoPattern {
                 rank,
                 pattern: mine,
-            });
+            }.into());
         };
         let mut receives = Vec::new();
         for transfer in &pattern.receives {
             let peer = transfer.peer;
-            let unmatched = RuntimeError::NoSender { rank, peer };
+            let unmatched = ResolveFault::NoSender { rank, peer };
             let (Some(at), Some(theirs)) = (members.iter().position(|&m| m == peer), used(&peer))
             else {
-                return Err(unmatched);
+                return Err(unmatched.into());
             };
             let key = (peer, theirs, rank, mine);
             let boxes = match self.matched.get(&key) {

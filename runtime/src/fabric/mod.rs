@@ -51,4 +51,7 @@ pub trait Fabric: Send + Sync + 'static {
 
     /// Makes all waits of all ranks return at once, now and from now on.
     fn abort(&self);
+
+    /// Whether [`Fabric::abort`] was called.
+    fn is_aborted(&self) -> bool;
 }

@@ -5,7 +5,7 @@
 //! index that names what is not there. The files must not be changed while the checkpoint is open.
 
 use super::format::{TensorEntry, parse};
-use crate::RuntimeError;
+use crate::{FileFault, RuntimeError};
 use memmap2::Mmap;
 use safetensors::Dtype;
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,9 +54,9 @@ impl Checkpoint {
             return Self::from_parts(folder.display().to_string(), vec![Part::map(folder)?], None);
         }
         if !folder.is_dir() {
-            return Err(RuntimeError::MissingFolder {
+            return Err(FileFault::MissingFolder {
                 path: folder.to_owned(),
-            });
+            }.into());
         }
         for stem in STEMS {
             let single = folder.join(stem);
@@ -69,11 +69,11 @@ impl Checkpoint {
                 return Self::open_sharded(folder, &index);
             }
         }
-        Err(RuntimeError::NoWeights {
+        Err(FileFault::NoWeights {
             folder: folder.to_owned(),
             expected: STEMS.join("`, `"),
             found: safetensors_in(folder),
-        })
+        }.into())
     }
 
     /// A checkpoint over safetensors files that are part of the program, each with a name for
@@ -133,18 +133,20 @@ impl Checkpoint {
     /// The error for a tensor that is not here, with what may explain it.
     pub(crate) fn missing(&self, name: &str) -> RuntimeError {
         if let Some(&part) = self.unlisted.get(name) {
-            return RuntimeError::IndexLacksTensor {
+            return FileFault::IndexLacksTensor {
                 checkpoint: self.source.clone(),
                 tensor: name.to_owned(),
                 file: self.parts[part].name.clone(),
-            };
+            }
+            .into();
         }
-        RuntimeError::MissingTensor {
+        FileFault::MissingTensor {
             checkpoint: self.source.clone(),
             tensor: name.to_owned(),
             close: self.close_name(name),
             count: self.tensors.len(),
         }
+        .into()
     }
 
     fn open_sharded(folder: &Path, index: &Path) -> Result<Self, RuntimeError> {
@@ -154,11 +156,11 @@ impl Checkpoint {
         for file in &files {
             let path = folder.join(file);
             if !path.is_file() {
-                return Err(RuntimeError::IndexNamesMissingFile {
+                return Err(FileFault::IndexNamesMissingFile {
                     index: index.to_owned(),
                     file: (*file).clone(),
                     tensors: shards.values().filter(|f| f == file).count(),
-                });
+                }.into());
             }
             parts.push(Part::map(&path)?);
         }
@@ -217,7 +219,7 @@ struct Part {
 
 impl Part {
     fn map(path: &Path) -> Result<Self, RuntimeError> {
-        let fail = |source| RuntimeError::Read {
+        let fail = |source| FileFault::Read {
             path: path.to_owned(),
             source,
         };
@@ -265,11 +267,11 @@ impl Listing<'_> {
     ) -> Result<(), RuntimeError> {
         match self.shards.iter().find(|(name, _)| !tensors.contains_key(*name)) {
             None => Ok(()),
-            Some((name, file)) => Err(RuntimeError::IndexNamesMissingTensor {
+            Some((name, file)) => Err(FileFault::IndexNamesMissingTensor {
                 index: self.index.to_owned(),
                 tensor: name.clone(),
                 file: file.clone(),
-            }),
+            }.into()),
         }
     }
 }
@@ -279,12 +281,12 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>, RuntimeError> {
     struct Index {
         weight_map: BTreeMap<String, String>,
     }
-    let text = std::fs::read(path).map_err(|source| RuntimeError::Read {
+    let text = std::fs::read(path).map_err(|source| FileFault::Read {
         path: path.to_owned(),
         source,
     })?;
     let index: Index =
-        serde_json::from_slice(&text).map_err(|source| RuntimeError::MalformedIndex {
+        serde_json::from_slice(&text).map_err(|source| FileFault::MalformedIndex {
             index: path.to_owned(),
             source,
         })?;
@@ -294,10 +296,10 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>, RuntimeError> {
         .values()
         .find(|file| Path::new(file).file_name().is_none_or(|name| name != file.as_str()))
     {
-        Some(file) => Err(RuntimeError::IndexLeavesFolder {
+        Some(file) => Err(FileFault::IndexLeavesFolder {
             index: path.to_owned(),
             file: file.clone(),
-        }),
+        }.into()),
         None => Ok(index.weight_map),
     }
 }

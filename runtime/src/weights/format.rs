@@ -3,7 +3,7 @@
 //! Refuses headers that do not parse, ranges that do not fit their shapes, and files that are
 //! shorter or longer than their header says. An entry that passed is in range of its file.
 
-use crate::RuntimeError;
+use crate::{FileFault, RuntimeError};
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use std::ops::Range;
 
@@ -36,15 +36,15 @@ pub(crate) fn parse(file: &str, bytes: &[u8]) -> Result<Vec<TensorEntry>, Runtim
     Ok(entries)
 }
 
-fn diagnose(file: &str, bytes: &[u8], error: &SafeTensorError) -> RuntimeError {
+fn diagnose(file: &str, bytes: &[u8], error: &SafeTensorError) -> FileFault {
     let file = file.to_owned();
     match (error, expected_len(bytes)) {
-        (_, Some(expected)) if expected > bytes.len() as u64 => RuntimeError::Truncated {
+        (_, Some(expected)) if expected > bytes.len() as u64 => FileFault::Truncated {
             file,
             expected,
             found: bytes.len() as u64,
         },
-        _ => RuntimeError::Malformed {
+        _ => FileFault::Malformed {
             file,
             reason: error.to_string(),
         },

@@ -3,7 +3,7 @@
 //! Invariant: [`Boxes`] were checked when they were made, and each copy first compares their ends with
 //! the views, so no element outside a view is touched.
 
-use crate::RuntimeError;
+use crate::{ResolveFault, RuntimeError};
 use crate::backend::View;
 use crate::boxes::{Boxes, Run, for_each_run, for_each_run_at};
 use rayon::prelude::*;
@@ -19,10 +19,10 @@ const PARALLEL: usize = 1 << 17;
 pub(super) unsafe fn copy(src: View, dst: View, boxes: &Boxes) -> Result<(), RuntimeError> {
     boxes.fits(src.len(), dst.len())?;
     if src.dtype().bytes() != dst.dtype().bytes() {
-        return Err(RuntimeError::CopyDType {
+        return Err(ResolveFault::CopyDType {
             src: src.dtype(),
             dst: dst.dtype(),
-        });
+        }.into());
     }
     for copy in boxes.iter() {
         // SAFETY: the boxes lie in the views, elements have the size and alignment of the type that

@@ -4,7 +4,7 @@
 //! last user of the rank's memory is gone; every view lies inside its region. All access is through
 //! raw addresses, so ranks may read each other's buffers while other buffers are written.
 
-use crate::RuntimeError;
+use crate::{ResolveFault, RuntimeError};
 use crate::backend::View;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -103,14 +103,14 @@ impl Block {
             .and_then(|bytes| bytes.checked_add(buffer.offset))
             .filter(|&end| end <= self.layout.size());
         if end.is_none() || !buffer.offset.is_multiple_of(Buffer::ALIGNMENT) {
-            return Err(RuntimeError::BufferOutOfRange {
+            return Err(ResolveFault::BufferOutOfRange {
                 rank,
                 buffer: id,
                 offset: buffer.offset,
                 len: buffer.len,
                 dtype: buffer.dtype,
                 region_bytes: self.layout.size(),
-            });
+            }.into());
         }
         debug_assert!(buffer.dtype.bytes() <= DType::F32.bytes());
         // SAFETY: the range lies in the block and is aligned; `CpuMemory` keeps the block allocated,

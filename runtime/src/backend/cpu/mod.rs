@@ -12,7 +12,7 @@ pub use memory::CpuMemory;
 
 use super::{Backend, Copier, View};
 use crate::boxes::Boxes;
-use crate::{Checkpoint, LoadedWeight, RuntimeError};
+use crate::{ResolveFault, Checkpoint, LoadedWeight, RuntimeError};
 use operand::Access;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::sync::Arc;
@@ -135,5 +135,5 @@ fn aligned(address: usize, bytes: usize) -> Result<(), RuntimeError> {
     if address.is_multiple_of(bytes) {
         return Ok(());
     }
-    Err(RuntimeError::HostAlignment { bytes })
+    Err(ResolveFault::HostAlignment { bytes }.into())
 }

@@ -8,9 +8,10 @@
 
 use super::memory::CpuMemory;
 use crate::backend::View;
-use crate::{LoadedWeight, RuntimeError};
+use crate::{ResolveFault, LoadedWeight, RuntimeError};
 use std::marker::PhantomData;
 use std::sync::Arc;
+use terrace_kernels::cpu::{PackedConv3d, PackedLinear};
 use terrace_plan::{DType, KernelCall, OperandUse, WeightUse};
 
 /// The right to touch the operands of one launch.
@@ -51,6 +52,10 @@ impl<T> In<T> {
 }
 
 impl Out {
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
     #[expect(clippy::mut_from_ref, reason = "`Access` stands for the exclusive right")]
     pub(super) const fn get<'a>(&self, _: &'a Access) -> &'a mut [f32] {
         // SAFETY: `Binder` checked range, type and that no other operand of the call overlaps;
@@ -143,7 +148,7 @@ impl<'a> Binder<'a> {
         let kernel = call.name();
         let uses = call
             .operands()
-            .map_err(|source| RuntimeError::Call { kernel, source })?;
+            .map_err(|source| ResolveFault::Call { kernel, source })?;
         let operands = uses
             .into_iter()
             .map(|operand| {
@@ -223,18 +228,25 @@ impl<'a> Binder<'a> {
         buffer.or_else(|| self.plain(name).map(Source::Weight))
     }
 
-    /// A weight that the call must have.
-    pub(super) fn weight(&self, name: &'static str) -> Result<Arc<LoadedWeight>, RuntimeError> {
-        self.loaded(name)
-            .map(Arc::clone)
-            .ok_or_else(|| self.missing(name))
+    /// A packed matrix.
+    pub(super) fn linear(&self, name: &'static str) -> Result<Arc<PackedLinear>, RuntimeError> {
+        match self.loaded(name).map(|weight| &**weight) {
+            Some(LoadedWeight::Linear(packed)) => Ok(Arc::clone(packed)),
+            Some(LoadedWeight::Plain(_) | LoadedWeight::Conv3d(_)) | None => Err(self.missing(name)),
+        }
     }
 
-    pub(super) const fn missing(&self, operand: &'static str) -> RuntimeError {
-        RuntimeError::NoOperand {
-            kernel: self.kernel,
-            operand,
+    /// A packed convolution.
+    pub(super) fn conv3d(&self, name: &'static str) -> Result<Arc<PackedConv3d>, RuntimeError> {
+        match self.loaded(name).map(|weight| &**weight) {
+            Some(LoadedWeight::Conv3d(packed)) => Ok(Arc::clone(packed)),
+            Some(LoadedWeight::Plain(_) | LoadedWeight::Linear(_)) | None => Err(self.missing(name)),
         }
+    }
+
+    pub(super) fn missing(&self, operand: &'static str) -> RuntimeError {
+        let kernel = self.kernel;
+        ResolveFault::NoOperand { kernel, operand }.into()
     }
 
     fn find(&self, name: &'static str) -> Option<&(OperandUse, View)> {
@@ -262,11 +274,11 @@ impl<'a> Binder<'a> {
                 let allowed =
                     x == y && (a.may_equal.contains(&b.name) || b.may_equal.contains(&a.name));
                 if shared && !allowed {
-                    return Err(RuntimeError::OperandsOverlap {
+                    return Err(ResolveFault::OperandsOverlap {
                         kernel: self.kernel,
                         first: a.name,
                         second: b.name,
-                    });
+                    }.into());
                 }
             }
         }
@@ -284,7 +296,7 @@ fn locate(
     });
     let Some(view) = fits else {
         let found = memory.view(operand.buffer);
-        return Err(RuntimeError::OperandMisfit {
+        return Err(ResolveFault::OperandMisfit {
             kernel,
             operand: operand.name,
             buffer: operand.buffer,
@@ -292,7 +304,7 @@ fn locate(
             expected: operand.dtype,
             len: found.map_or(0, |view| view.len()),
             found: found.map_or(operand.dtype, |view| view.dtype()),
-        });
+        }.into());
     };
     let address = view.address() + operand.offset * view.dtype().bytes();
     // SAFETY: a part of a view, with the same promises.
@@ -307,7 +319,7 @@ fn fitting<'a>(
     let found = weights.get(weight.weight.0);
     found
         .filter(|loaded| loaded.layout() == weight.layout)
-        .ok_or_else(|| RuntimeError::WeightMisfit {
+        .ok_or_else(|| ResolveFault::WeightMisfit {
             kernel,
             operand: weight.name,
             weight: weight.weight,

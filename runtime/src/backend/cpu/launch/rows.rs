@@ -7,10 +7,109 @@ use super::Run;
 use crate::RuntimeError;
 use terrace_kernels::KernelError;
 use terrace_kernels::cpu::{
-    GateAdd, GateSegment as KernelGate, GatedGelu, HeadNorm, ModSegment as KernelSegment,
-    Mods as KernelMods, Norm as KernelNorm, NormModulate, QkNormRope, add, gelu, gelu_tanh, silu,
+    GateAdd, GateSegment as KernelGate, GatedGelu, HeadNorm, Linear, LinearEpilogue, LinearGate,
+    ModSegment as KernelSegment, Mods as KernelMods, Norm as KernelNorm, NormModulate, QkNormRope,
+    Residual, add, gelu, gelu_tanh, silu,
 };
-use terrace_plan::{Activation, Gate, ModSegment, Mods, Norm, QkNorm, Rope};
+use terrace_plan::{Activation, Epilogue, Gate, ModSegment, Mods, Norm, QkNorm, Rope};
+
+pub(super) fn linear(
+    b: &Binder<'_>,
+    rows: usize,
+    epilogue: &Epilogue,
+) -> Result<Run, RuntimeError> {
+    let (x, y) = (b.input("x")?, b.output("y")?);
+    let (weight, bias) = (b.linear("weight")?, b.plain("bias"));
+    let tail = Tail::new(b, epilogue)?;
+    Ok(Box::new(move |a: &Access| {
+        Linear {
+            rows,
+            x: x.get(a),
+            weight: &weight,
+            bias: values(bias.as_ref()),
+            epilogue: tail.get(a),
+            y: y.get(a),
+        }
+        .run()
+    }))
+}
+
+/// The epilogue of a linear kernel.
+enum Tail {
+    None,
+    Gelu,
+    GeluTanh,
+    Silu,
+    Residual {
+        /// Absent: the result's own rows.
+        residual: Option<In<f32>>,
+        gate: Option<TailGate>,
+    },
+}
+
+struct TailGate {
+    mods: In<f32>,
+    stride: usize,
+    batch: usize,
+    segments: Vec<KernelGate>,
+}
+
+impl Tail {
+    fn new(b: &Binder<'_>, epilogue: &Epilogue) -> Result<Self, RuntimeError> {
+        Ok(match epilogue {
+            Epilogue::None => Self::None,
+            Epilogue::Gelu => Self::Gelu,
+            Epilogue::GeluTanh => Self::GeluTanh,
+            Epilogue::Silu => Self::Silu,
+            Epilogue::Residual { gate, .. } => {
+                let apart = !b.is_result("residual")?;
+                let gate = gate.as_ref().map(|gate| TailGate::new(b, gate));
+                Self::Residual {
+                    residual: apart.then(|| b.input("residual")).transpose()?,
+                    gate: gate.transpose()?,
+                }
+            }
+        })
+    }
+
+    fn get<'a>(&'a self, a: &'a Access) -> LinearEpilogue<'a> {
+        match self {
+            Self::None => LinearEpilogue::None,
+            Self::Gelu => LinearEpilogue::Gelu,
+            Self::GeluTanh => LinearEpilogue::GeluTanh,
+            Self::Silu => LinearEpilogue::Silu,
+            Self::Residual { residual, gate } => LinearEpilogue::Residual {
+                residual: match residual {
+                    Some(residual) => Residual::Apart(residual.get(a)),
+                    None => Residual::InPlace,
+                },
+                gate: gate.as_ref().map(|gate| gate.get(a)),
+            },
+        }
+    }
+}
+
+impl TailGate {
+    fn new(b: &Binder<'_>, gate: &Gate) -> Result<Self, RuntimeError> {
+        Ok(Self {
+            mods: b.input("mods")?,
+            stride: gate.mods.stride,
+            batch: gate.batch,
+            segments: gate_segments(gate),
+        })
+    }
+
+    fn get<'a>(&'a self, a: &'a Access) -> LinearGate<'a> {
+        LinearGate {
+            mods: KernelMods {
+                data: self.mods.get(a),
+                stride: self.stride,
+            },
+            batch: self.batch,
+            segments: &self.segments,
+        }
+    }
+}
 
 pub(super) fn norm_modulate(
     b: &Binder<'_>,

@@ -5,8 +5,32 @@
 use super::super::operand::{Access, Binder};
 use super::Run;
 use crate::RuntimeError;
-use terrace_kernels::cpu::{ConvCache, GroupActivation, GroupNorm, Spatial, TimeMode, Upsample};
-use terrace_plan::{Activation, UpsampleTime};
+use terrace_kernels::cpu::{
+    Conv3d, ConvCache, GroupActivation, GroupNorm, Spatial, TimeMode, Upsample,
+};
+use terrace_plan::{Activation, ConvShape, UpsampleTime};
+
+pub(super) fn conv3d(b: &Binder<'_>, shape: ConvShape) -> Result<Run, RuntimeError> {
+    let (x, y, cache) = (b.input("x")?, b.output("y")?, b.maybe("cache"));
+    let (weight, bias) = (b.conv3d("weight")?, b.plain("bias"));
+    let residual = b.maybe("residual");
+    let [frames, height, width] = shape.grid;
+    Ok(Box::new(move |a: &Access| {
+        Conv3d {
+            batch: shape.batch,
+            frames,
+            height,
+            width,
+            x: x.get(a),
+            cache: cache.as_ref().map(|cache| cache.get(a)),
+            weight: &weight,
+            bias: bias.as_ref().map(|bias| bias.get()),
+            residual: residual.as_ref().map(|residual| residual.get(a)),
+            y: y.get(a),
+        }
+        .run()
+    }))
+}
 
 /// `sizes`: batch, frames, elements of a frame, frames kept.
 pub(super) fn conv_cache(b: &Binder<'_>, sizes: [usize; 4]) -> Result<Run, RuntimeError> {
@@ -50,8 +74,10 @@ pub(super) fn group_norm(
     } = sizes;
     let (x, y, yb) = (b.maybe_in_place("x")?, b.output("y")?, b.maybe("yb"));
     let (weight, bias) = (b.plain("weight"), b.plain("bias"));
-    // The kernel always scales and shifts; absent weights do nothing.
-    let (ones, zeros) = (vec![1.0; channels], vec![0.0; channels]);
+    // The kernel always scales and shifts; absent weights do nothing. An untrusted call over no
+    // elements may have any number of channels.
+    let known = channels.min(y.len());
+    let (ones, zeros) = (vec![1.0; known], vec![0.0; known]);
     let activation = match activation {
         None => GroupActivation::Identity,
         Some(Activation::Silu) => GroupActivation::Silu,

@@ -1,0 +1,308 @@
+//! The executor: one thread per rank that runs the rank's list, parked between two runs.
+//!
+//! Invariants: a rank's loop decides nothing and allocates nothing; whatever ends a rank, an error, a
+//! panic, a stall, is recorded before the others are told to stop, so the first failure is the one
+//! that is reported. All memory belongs to [`Shared`], which every thread keeps alive: a thread that
+//! is stuck may be left behind, but never loses the memory that it works on.
+
+use crate::backend::Backend;
+use crate::fabric::{Fabric, LocalFabric};
+use crate::position::{Phase, Positions};
+use crate::program::{Act, Move, Program, Ready};
+use crate::trace::{Recorder, Tracing};
+use crate::RuntimeError;
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use terrace_plan::{Plan, Rank};
+
+/// How long the other ranks get to end their step after one has failed.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What all ranks of a session use.
+pub(crate) struct Shared<B: Backend> {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) backend: Arc<B>,
+    pub(crate) memories: Vec<B::Memory>,
+    pub(crate) lanes: Vec<B::Lane>,
+    pub(crate) fabric: LocalFabric,
+    pub(crate) positions: Arc<Positions>,
+    pub(crate) tracing: Option<Tracing>,
+    pub(crate) board: Board,
+}
+
+/// Who runs, and what went wrong first.
+pub(crate) struct Board {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    busy: Vec<bool>,
+    failure: Option<RuntimeError>,
+}
+
+/// What a rank is told to do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Order {
+    /// The first call: the list that runs once per session comes before it.
+    First,
+    /// Every further call.
+    Next,
+}
+
+/// The threads of a session.
+pub(crate) struct Crew<B: Backend> {
+    shared: Arc<Shared<B>>,
+    workers: Vec<Worker>,
+}
+
+struct Worker {
+    orders: Sender<Order>,
+    thread: JoinHandle<()>,
+}
+
+impl Board {
+    pub(crate) fn new(ranks: usize) -> Self {
+        Self {
+            state: Mutex::new(State {
+                busy: vec![false; ranks],
+                failure: None,
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The state changes by single assignments, so a panic elsewhere leaves it sound.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until no rank is busy, or for a while after the first failure.
+    fn wait(&self) -> Result<(), RuntimeError> {
+        let mut state = self.lock();
+        let mut failed_at: Option<Instant> = None;
+        while state.busy.contains(&true) {
+            if state.failure.is_none() {
+                state = self
+                    .changed
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let since = failed_at.get_or_insert_with(Instant::now);
+            let Some(left) = GRACE.checked_sub(since.elapsed()) else {
+                break;
+            };
+            state = self
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        state.failure.take().map_or(Ok(()), Err)
+    }
+}
+
+impl<B: Backend> Crew<B> {
+    /// Starts a thread for each program, in the order of the ranks.
+    pub(crate) fn start(
+        shared: Arc<Shared<B>>,
+        programs: Vec<Program<B::Launch>>,
+    ) -> Result<Self, RuntimeError> {
+        let mut crew = Self {
+            shared,
+            workers: Vec::new(),
+        };
+        for (index, program) in programs.into_iter().enumerate() {
+            let rank = Rank(index);
+            let (orders, inbox) = channel();
+            let member = Member {
+                rank,
+                shared: Arc::clone(&crew.shared),
+                program,
+            };
+            let thread = std::thread::Builder::new()
+                .name(format!("rank {rank}"))
+                .spawn(move || member.serve(&inbox))
+                .map_err(|error| RuntimeError::Threads {
+                    rank,
+                    threads: 1,
+                    reason: error.to_string(),
+                })?;
+            crew.workers.push(Worker { orders, thread });
+        }
+        Ok(crew)
+    }
+
+    /// Runs one call on all ranks and returns when it has ended on all, or the first failure.
+    pub(crate) fn call(&self, order: Order) -> Result<(), RuntimeError> {
+        let board = &self.shared.board;
+        board.lock().busy.fill(true);
+        for (index, worker) in self.workers.iter().enumerate() {
+            if worker.orders.send(order).is_err() {
+                self.shared.end(Rank(index), Err(Box::new("its thread has ended")));
+            }
+        }
+        board.wait()
+    }
+
+    pub(crate) const fn shared(&self) -> &Arc<Shared<B>> {
+        &self.shared
+    }
+}
+
+impl<B: Backend> Drop for Crew<B> {
+    /// Ends the threads. One that is still busy is stuck in a step of a run that has failed; it ends,
+    /// and gives its memory back, whenever that step does.
+    fn drop(&mut self) {
+        let busy = self.shared.board.lock().busy.clone();
+        for (worker, busy) in self.workers.drain(..).zip(busy) {
+            drop(worker.orders);
+            if !busy {
+                // A thread ends without a result, and its panics were caught.
+                let _ = worker.thread.join();
+            }
+        }
+    }
+}
+
+/// Why a panic ended a call.
+type Panic = Box<dyn Any + Send>;
+
+impl<B: Backend> Shared<B> {
+    /// Notes that `rank` has ended a call, and stops the others when it has failed.
+    fn end(&self, rank: Rank, ended: Result<Result<(), RuntimeError>, Panic>) {
+        if let Some(failure) = self.failure(rank, ended) {
+            self.board.lock().failure.get_or_insert(failure);
+            self.fabric.abort();
+        }
+        self.board.lock().busy[rank.0] = false;
+        self.board.changed.notify_all();
+    }
+
+    /// The failure of `rank` itself, if it is one.
+    fn failure(
+        &self,
+        rank: Rank,
+        ended: Result<Result<(), RuntimeError>, Panic>,
+    ) -> Option<RuntimeError> {
+        let place = || Box::new(self.positions.place(rank));
+        match ended {
+            Ok(Ok(())) => {
+                self.positions.leave(rank);
+                None
+            }
+            Ok(Err(RuntimeError::Aborted)) => None,
+            Ok(Err(RuntimeError::ExchangeTimeout { waiting, after })) => {
+                Some(RuntimeError::Stalled {
+                    place: place(),
+                    waiting,
+                    after,
+                    ranks: self.positions.all(),
+                })
+            }
+            Ok(Err(source)) => Some(RuntimeError::Failed {
+                place: place(),
+                source: Box::new(source),
+            }),
+            Err(panic) => Some(RuntimeError::Panicked {
+                place: place(),
+                message: message(&*panic),
+            }),
+        }
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "without a message".to_owned())
+}
+
+/// One rank on its thread.
+struct Member<B: Backend> {
+    rank: Rank,
+    shared: Arc<Shared<B>>,
+    program: Program<B::Launch>,
+}
+
+impl<B: Backend> Member<B> {
+    fn serve(&self, inbox: &Receiver<Order>) {
+        let shared = &*self.shared;
+        while let Ok(order) = inbox.recv() {
+            let steps = self.program.init.len() + self.program.steps.len();
+            let mut recorder = Recorder::new(shared.tracing.as_ref(), self.rank, steps);
+            // What a panic leaves behind is never used: the session refuses further runs.
+            let ended = catch_unwind(AssertUnwindSafe(|| {
+                let lane = &shared.lanes[self.rank.0];
+                shared.backend.enter(lane, || self.call(order, &mut recorder))
+            }));
+            recorder.deliver();
+            shared.end(self.rank, ended);
+        }
+    }
+
+    fn call(&self, order: Order, recorder: &mut Recorder<'_>) -> Result<(), RuntimeError> {
+        match order {
+            Order::First => self.list(&self.program.init, Phase::Init, recorder)?,
+            Order::Next => {}
+        }
+        let steps = &self.program.steps;
+        self.list(steps, Phase::Steps, recorder)?;
+        let positions = &self.shared.positions;
+        for carry in &self.program.carries {
+            positions.enter(self.rank, Phase::Steps, steps.len());
+            self.copy(carry)?;
+        }
+        Ok(())
+    }
+
+    fn list(
+        &self,
+        list: &[Ready<B::Launch>],
+        phase: Phase,
+        recorder: &mut Recorder<'_>,
+    ) -> Result<(), RuntimeError> {
+        for (index, ready) in list.iter().enumerate() {
+            if self.shared.fabric.is_aborted() {
+                return Err(RuntimeError::Aborted);
+            }
+            self.shared.positions.enter(self.rank, phase, index);
+            let begin = recorder.begin();
+            let result = self.act(&ready.action);
+            recorder.end(ready, begin);
+            result?;
+        }
+        Ok(())
+    }
+
+    fn act(&self, action: &Act<B::Launch>) -> Result<(), RuntimeError> {
+        let (shared, rank) = (&*self.shared, self.rank);
+        match action {
+            Act::Launch(launch) => {
+                let lane = &shared.lanes[rank.0];
+                // SAFETY: the plan has passed its check, so no other rank and no exchange under way
+                // touches the operands; `shared` keeps the memory of all ranks.
+                unsafe { shared.backend.launch(lane, launch) }?;
+            }
+            Act::Begin(exchange, local) => {
+                shared.fabric.begin(rank, exchange)?;
+                // SAFETY: as above; peers only read the source, and the destination is this rank's.
+                unsafe { shared.backend.copy(exchange.src, exchange.dst, local) }?;
+            }
+            Act::Wait(exchange) => shared.fabric.wait(rank, exchange, &*shared.backend)?,
+            Act::Copy(copy) => self.copy(copy)?,
+            Act::Free => {}
+        }
+        Ok(())
+    }
+
+    fn copy(&self, copy: &Move) -> Result<(), RuntimeError> {
+        // SAFETY: as in `act`; both buffers are this rank's.
+        unsafe { self.shared.backend.copy(copy.src, copy.dst, &copy.boxes) }
+    }
+}
