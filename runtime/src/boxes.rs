@@ -115,14 +115,15 @@ impl Boxes {
             src,
             dst_end: self.dst_end,
             dst,
-        }.into())
+        }
+        .into())
     }
 
     fn push(&mut self, copy: &BoxCopy) -> Result<(), RuntimeError> {
         let ends = copy.src().end().zip(copy.dst().end());
-        let sums = ends.zip(copy.elements()).and_then(|(ends, elements)| {
-            Some((ends, self.elements.checked_add(elements)?))
-        });
+        let sums = ends
+            .zip(copy.elements())
+            .and_then(|(ends, elements)| Some((ends, self.elements.checked_add(elements)?)));
         let Some(((src_end, dst_end), elements)) = sums else {
             return Err(ResolveFault::MalformedBox { copy: copy.clone() }.into());
         };
@@ -249,7 +250,8 @@ fn matched_runs(sends: &[StridedBox], receives: &[StridedBox]) -> Result<Boxes, 
         return Err(ResolveFault::UnmatchedTransfer {
             sent: count(sends),
             received: count(receives),
-        }.into());
+        }
+        .into());
     }
     Boxes::new(&copies)
 }
@@ -266,7 +268,10 @@ impl Run {
 
 fn line_runs(regions: &[StridedBox]) -> Result<Vec<Run>, RuntimeError> {
     // A region paired with itself is a copy, so that its runs come from the same checks and walk.
-    let copies: Vec<BoxCopy> = regions.iter().map(|region| pair((region, region))).collect();
+    let copies: Vec<BoxCopy> = regions
+        .iter()
+        .map(|region| pair((region, region)))
+        .collect();
     let mut runs = Vec::new();
     for copy in Boxes::new(&copies)?.iter() {
         for_each_run(copy, &mut |run| runs.push(run));

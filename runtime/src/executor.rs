@@ -5,12 +5,12 @@
 //! that is reported. All memory belongs to [`Shared`], which every thread keeps alive: a thread that
 //! is stuck may be left behind, but never loses the memory that it works on.
 
+use crate::RuntimeError;
 use crate::backend::Backend;
 use crate::fabric::{Fabric, LocalFabric};
 use crate::position::{Phase, Positions};
 use crate::program::{Act, Move, Program, Ready};
 use crate::trace::{Recorder, Tracing};
-use crate::RuntimeError;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -144,7 +144,8 @@ impl<B: Backend> Crew<B> {
         board.lock().busy.fill(true);
         for (index, worker) in self.workers.iter().enumerate() {
             if worker.orders.send(order).is_err() {
-                self.shared.end(Rank(index), Err(Box::new("its thread has ended")));
+                self.shared
+                    .end(Rank(index), Err(Box::new("its thread has ended")));
             }
         }
         board.wait()
@@ -239,7 +240,9 @@ impl<B: Backend> Member<B> {
             // What a panic leaves behind is never used: the session refuses further runs.
             let ended = catch_unwind(AssertUnwindSafe(|| {
                 let lane = &shared.lanes[self.rank.0];
-                shared.backend.enter(lane, || self.call(order, &mut recorder))
+                shared
+                    .backend
+                    .enter(lane, || self.call(order, &mut recorder))
             }));
             recorder.deliver();
             shared.end(self.rank, ended);

@@ -53,7 +53,10 @@ impl fmt::Display for Place {
             what,
             origin,
         } = self;
-        write!(f, "rank {rank}, {phase} {step} of {steps}, {what} at `{origin}`")
+        write!(
+            f,
+            "rank {rank}, {phase} {step} of {steps}, {what} at `{origin}`"
+        )
     }
 }
 
@@ -200,7 +203,10 @@ pub(crate) fn place(plan: &Plan, rank: Rank, phase: Phase, step: usize) -> Place
 
 fn describe(plan: &Plan, action: &Action) -> String {
     let named = |verb: &str, id: CollectiveId| {
-        let kind = plan.collectives.get(id.0).map_or("exchange", |c| c.kind.name());
+        let kind = plan
+            .collectives
+            .get(id.0)
+            .map_or("exchange", |c| c.kind.name());
         format!("{verb} {kind} (collective {})", id.0)
     };
     match action {

@@ -85,10 +85,11 @@ impl<B: Backend> Builder<'_, B> {
         lists: &mut Lists,
     ) -> Result<Vec<Ready<B::Launch>>, RuntimeError> {
         let resolve = |(index, step): (usize, &Step)| {
-            self.step(step, lists).map_err(|source| RuntimeError::Resolve {
-                place: Box::new(place(self.plan, self.rank, phase, index)),
-                source: Box::new(source),
-            })
+            self.step(step, lists)
+                .map_err(|source| RuntimeError::Resolve {
+                    place: Box::new(place(self.plan, self.rank, phase, index)),
+                    source: Box::new(source),
+                })
         };
         steps.iter().enumerate().map(resolve).collect()
     }
@@ -99,7 +100,11 @@ impl<B: Backend> Builder<'_, B> {
                 let launch = self.backend.prepare(self.memory, self.weights, call)?;
                 let touched = call
                     .operands()
-                    .map(|list| list.iter().map(|o| o.elements * o.dtype.bytes()).sum::<usize>())
+                    .map(|list| {
+                        list.iter()
+                            .map(|o| o.elements * o.dtype.bytes())
+                            .sum::<usize>()
+                    })
                     .unwrap_or(0);
                 (call.name(), "kernel", touched as u64, Act::Launch(launch))
             }
@@ -109,10 +114,13 @@ impl<B: Backend> Builder<'_, B> {
                 src,
                 dst,
             } => {
-                let pattern = lists.patterns.get(pattern.0).ok_or(ResolveFault::NoPattern {
-                    rank: self.rank,
-                    pattern: *pattern,
-                })?;
+                let pattern = lists
+                    .patterns
+                    .get(pattern.0)
+                    .ok_or(ResolveFault::NoPattern {
+                        rank: self.rank,
+                        pattern: *pattern,
+                    })?;
                 let exchange = Arc::new(Exchange {
                     collective: *collective,
                     src: self.view(*src)?,
@@ -122,13 +130,21 @@ impl<B: Backend> Builder<'_, B> {
                 let local = self.checked(&pattern.local, exchange.src, exchange.dst)?;
                 let bytes = local.elements() * exchange.src.dtype().bytes();
                 lists.open.insert(*collective, Arc::clone(&exchange));
-                ("begin", "exchange", bytes as u64, Act::Begin(exchange, local))
+                (
+                    "begin",
+                    "exchange",
+                    bytes as u64,
+                    Act::Begin(exchange, local),
+                )
             }
             Action::Wait { collective } => {
-                let exchange = lists.open.remove(collective).ok_or(ResolveFault::NotBegun {
-                    rank: self.rank,
-                    collective: *collective,
-                })?;
+                let exchange = lists
+                    .open
+                    .remove(collective)
+                    .ok_or(ResolveFault::NotBegun {
+                        rank: self.rank,
+                        collective: *collective,
+                    })?;
                 let kind = self.plan.collectives.get(collective.0);
                 let name = kind.map_or("wait", |c| c.kind.name());
                 let received = exchange.pattern.receives.iter().flat_map(|t| &t.boxes);
@@ -140,7 +156,12 @@ impl<B: Backend> Builder<'_, B> {
                 let (src, dst) = (self.view(*src)?, self.view(*dst)?);
                 let boxes = self.checked(boxes, src, dst)?;
                 let bytes = boxes.elements() * src.dtype().bytes();
-                ("copy", "copy", bytes as u64, Act::Copy(Move { src, dst, boxes }))
+                (
+                    "copy",
+                    "copy",
+                    bytes as u64,
+                    Act::Copy(Move { src, dst, boxes }),
+                )
             }
             Action::Free { .. } => ("free", "free", 0, Act::Free),
         };
@@ -158,9 +179,9 @@ impl<B: Backend> Builder<'_, B> {
         for carry in &self.plan.carries {
             let output = self.bound(&rank.outputs, carry.output)?;
             let input = self.bound(&rank.inputs, carry.input)?;
-            let same = output.zip(input).filter(|(from, to)| {
-                from.len() == to.len() && from.dtype() == to.dtype()
-            });
+            let same = output
+                .zip(input)
+                .filter(|(from, to)| from.len() == to.len() && from.dtype() == to.dtype());
             let Some((src, dst)) = same else {
                 return Err(ResolveFault::CarryMismatch {
                     rank: self.rank,
@@ -206,24 +227,17 @@ impl<B: Backend> Builder<'_, B> {
         binding.map(|binding| self.view(binding.buffer)).transpose()
     }
 
-    fn checked(
-        &self,
-        boxes: &[BoxCopy],
-        src: View,
-        dst: View,
-    ) -> Result<Boxes, RuntimeError> {
+    fn checked(&self, boxes: &[BoxCopy], src: View, dst: View) -> Result<Boxes, RuntimeError> {
         let boxes = Boxes::new(boxes)?;
         boxes.fits(src.len(), dst.len())?;
         Ok(boxes)
     }
 
     pub(crate) fn view(&self, buffer: BufferId) -> Result<View, RuntimeError> {
-        self.backend
-            .view(self.memory, buffer)
-            .ok_or_else(|| {
-                let rank = self.rank;
-                ResolveFault::NoBuffer { rank, buffer }.into()
-            })
+        self.backend.view(self.memory, buffer).ok_or_else(|| {
+            let rank = self.rank;
+            ResolveFault::NoBuffer { rank, buffer }.into()
+        })
     }
 }
 

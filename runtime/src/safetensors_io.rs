@@ -47,8 +47,7 @@ pub fn write_tensors(
                 TensorData::F32(_) => StoredDType::F32,
                 TensorData::U32(_) => StoredDType::U32,
             };
-            TensorView::new(dtype, tensor.shape().to_vec(), tensor.bytes())
-                .map(|view| (name, view))
+            TensorView::new(dtype, tensor.shape().to_vec(), tensor.bytes()).map(|view| (name, view))
         })
         .collect::<Result<Vec<_>, _>>();
     let bytes = views
@@ -62,9 +61,9 @@ pub fn write_tensors(
 
 /// Writes a file beside `path` and renames it to `path`.
 pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), RuntimeError> {
-    let fail = |source| FileFault::Write {
-        path: path.to_owned(),
-        source,
+    let fail = |source| {
+        let path = path.to_owned();
+        RuntimeError::from(FileFault::Write { path, source })
     };
     if path.is_dir() {
         return Err(fail(std::io::ErrorKind::IsADirectory.into()));
@@ -100,12 +99,16 @@ fn decode(file: &str, entry: &TensorEntry, bytes: &[u8]) -> Result<HostTensor, R
     }
     let ids: Option<Vec<i64>> = match entry.dtype {
         StoredDType::I64 => Some(words::<8>(bytes).map(i64::from_le_bytes).collect()),
-        StoredDType::I32 => {
-            Some(words::<4>(bytes).map(|b| i64::from(i32::from_le_bytes(b))).collect())
-        }
-        StoredDType::U32 => {
-            Some(words::<4>(bytes).map(|b| i64::from(u32::from_le_bytes(b))).collect())
-        }
+        StoredDType::I32 => Some(
+            words::<4>(bytes)
+                .map(|b| i64::from(i32::from_le_bytes(b)))
+                .collect(),
+        ),
+        StoredDType::U32 => Some(
+            words::<4>(bytes)
+                .map(|b| i64::from(u32::from_le_bytes(b)))
+                .collect(),
+        ),
         _ => None,
     };
     let Some(ids) = ids else {
@@ -114,7 +117,8 @@ fn decode(file: &str, entry: &TensorEntry, bytes: &[u8]) -> Result<HostTensor, R
             tensor: entry.name.clone(),
             expected: "f32, f16, bf16, i64, i32 or u32",
             found: format!("{:?}", entry.dtype).to_lowercase(),
-        }.into());
+        }
+        .into());
     };
     let data = ids
         .into_iter()

@@ -146,6 +146,10 @@ pub trait Backend: Copier + 'static {
     ///
     /// # Safety
     /// As for [`Copier::copy`].
-    unsafe fn download(&self, src: View, host: &mut [u8], boxes: &Boxes)
-    -> Result<(), RuntimeError>;
+    unsafe fn download(
+        &self,
+        src: View,
+        host: &mut [u8],
+        boxes: &Boxes,
+    ) -> Result<(), RuntimeError>;
 }

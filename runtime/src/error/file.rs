@@ -51,7 +51,7 @@ pub enum FileFault {
     /// A folder holds no weights.
     #[error(
         "{folder} holds no weights: expected `{expected}` or one of them with `.index.json`, {}",
-        found(.found),
+        there(.found),
         folder = .folder.display()
     )]
     NoWeights {
@@ -119,7 +119,7 @@ pub enum FileFault {
         file: String,
     },
     /// A tensor that the plan needs is missing.
-    #[error("{checkpoint} has no tensor `{tensor}` among its {count}{}", close(.close.as_deref()))]
+    #[error("{checkpoint} has no tensor `{tensor}` among its {count}{}", similar(.close.as_deref()))]
     MissingTensor {
         /// The checkpoint.
         checkpoint: String,
@@ -169,13 +169,13 @@ pub enum FileFault {
     },
 }
 
-fn found(names: &[String]) -> String {
+fn there(names: &[String]) -> String {
     if names.is_empty() {
         return "found no weight file".to_owned();
     }
     format!("found `{}`", names.join("`, `"))
 }
 
-fn close(name: Option<&str>) -> String {
+fn similar(name: Option<&str>) -> String {
     name.map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
 }

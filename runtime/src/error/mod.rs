@@ -123,7 +123,9 @@ pub enum RuntimeError {
         port: String,
     },
     /// A run of this session has failed.
-    #[error("this session has failed and cannot be used again; make a new one. It failed with: {cause}")]
+    #[error(
+        "this session has failed and cannot be used again; make a new one. It failed with: {cause}"
+    )]
     Broken {
         /// Text of the first error.
         cause: String,
@@ -185,7 +187,9 @@ pub enum RuntimeError {
         bytes: usize,
     },
     /// Threads cannot be made.
-    #[error("rank {rank}: cannot start {threads} threads: {reason}; ask for fewer threads or ranks")]
+    #[error(
+        "rank {rank}: cannot start {threads} threads: {reason}; ask for fewer threads or ranks"
+    )]
     Threads {
         /// The rank.
         rank: Rank,

@@ -217,7 +217,9 @@ pub enum ResolveFault {
         input_len: Option<usize>,
     },
     /// A carried input is also the buffer of an output, which it would destroy.
-    #[error("rank {rank}: carrying into input {input} overwrites output {output}, which lies in its buffer")]
+    #[error(
+        "rank {rank}: carrying into input {input} overwrites output {output}, which lies in its buffer"
+    )]
     CarryOverwrites {
         /// The rank.
         rank: Rank,

@@ -124,7 +124,8 @@ impl Fabric for LocalFabric {
             return Err(ResolveFault::BegunTwice {
                 rank,
                 collective: exchange.collective,
-            }.into());
+            }
+            .into());
         }
         slots[me] = Slot {
             source: Some(exchange.src),
@@ -148,8 +149,7 @@ impl Fabric for LocalFabric {
                 collective,
                 peer: group.members[*peer],
             };
-            let slots =
-                self.wait_until(group, &waiting, |slots| slots[*peer].source.is_some())?;
+            let slots = self.wait_until(group, &waiting, |slots| slots[*peer].source.is_some())?;
             let Some(source) = slots[*peer].source else {
                 continue;
             };
@@ -250,7 +250,8 @@ impl Matcher<'_> {
             return Err(ResolveFault::NoPattern {
                 rank,
                 pattern: mine,
-            }.into());
+            }
+            .into());
         };
         let mut receives = Vec::new();
         for transfer in &pattern.receives {

@@ -42,7 +42,8 @@ impl<W: Send + Sync> WeightCache<W> {
 
     /// Forgets the weights that no session uses.
     pub fn shrink(&self) {
-        self.lock().retain(|_, weight| Arc::strong_count(weight) > 1);
+        self.lock()
+            .retain(|_, weight| Arc::strong_count(weight) > 1);
     }
 
     /// The weights of a plan in its order; those not held yet are loaded in parallel by `load`.

@@ -56,7 +56,8 @@ impl Checkpoint {
         if !folder.is_dir() {
             return Err(FileFault::MissingFolder {
                 path: folder.to_owned(),
-            }.into());
+            }
+            .into());
         }
         for stem in STEMS {
             let single = folder.join(stem);
@@ -73,7 +74,8 @@ impl Checkpoint {
             folder: folder.to_owned(),
             expected: STEMS.join("`, `"),
             found: safetensors_in(folder),
-        }.into())
+        }
+        .into())
     }
 
     /// A checkpoint over safetensors files that are part of the program, each with a name for
@@ -160,7 +162,8 @@ impl Checkpoint {
                     index: index.to_owned(),
                     file: (*file).clone(),
                     tensors: shards.values().filter(|f| f == file).count(),
-                }.into());
+                }
+                .into());
             }
             parts.push(Part::map(&path)?);
         }
@@ -265,13 +268,18 @@ impl Listing<'_> {
         &self,
         tensors: &BTreeMap<String, (usize, TensorEntry)>,
     ) -> Result<(), RuntimeError> {
-        match self.shards.iter().find(|(name, _)| !tensors.contains_key(*name)) {
+        match self
+            .shards
+            .iter()
+            .find(|(name, _)| !tensors.contains_key(*name))
+        {
             None => Ok(()),
             Some((name, file)) => Err(FileFault::IndexNamesMissingTensor {
                 index: self.index.to_owned(),
                 tensor: name.clone(),
                 file: file.clone(),
-            }.into()),
+            }
+            .into()),
         }
     }
 }
@@ -291,15 +299,16 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>, RuntimeError> {
             source,
         })?;
     // A shard is a file beside the index; anything else would leave the folder.
-    match index
-        .weight_map
-        .values()
-        .find(|file| Path::new(file).file_name().is_none_or(|name| name != file.as_str()))
-    {
+    match index.weight_map.values().find(|file| {
+        Path::new(file)
+            .file_name()
+            .is_none_or(|name| name != file.as_str())
+    }) {
         Some(file) => Err(FileFault::IndexLeavesFolder {
             index: path.to_owned(),
             file: file.clone(),
-        }.into()),
+        }
+        .into()),
         None => Ok(index.weight_map),
     }
 }

@@ -66,12 +66,9 @@ fn expected_len(bytes: &[u8]) -> Option<u64> {
         return Some(stop);
     };
     let header: serde_json::Value = serde_json::from_slice(text).ok()?;
-    let ends = header.as_object()?.values().filter_map(|tensor| {
-        tensor
-            .get("data_offsets")?
-            .as_array()?
-            .get(1)?
-            .as_u64()
-    });
+    let ends = header
+        .as_object()?
+        .values()
+        .filter_map(|tensor| tensor.get("data_offsets")?.as_array()?.get(1)?.as_u64());
     stop.checked_add(ends.max().unwrap_or(0))
 }

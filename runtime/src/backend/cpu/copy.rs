@@ -3,9 +3,9 @@
 //! Invariant: [`Boxes`] were checked when they were made, and each copy first compares their ends with
 //! the views, so no element outside a view is touched.
 
-use crate::{ResolveFault, RuntimeError};
 use crate::backend::View;
 use crate::boxes::{Boxes, Run, for_each_run, for_each_run_at};
+use crate::{ResolveFault, RuntimeError};
 use rayon::prelude::*;
 use terrace_plan::BoxCopy;
 
@@ -22,7 +22,8 @@ pub(super) unsafe fn copy(src: View, dst: View, boxes: &Boxes) -> Result<(), Run
         return Err(ResolveFault::CopyDType {
             src: src.dtype(),
             dst: dst.dtype(),
-        }.into());
+        }
+        .into());
     }
     for copy in boxes.iter() {
         // SAFETY: the boxes lie in the views, elements have the size and alignment of the type that

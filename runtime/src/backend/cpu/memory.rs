@@ -4,8 +4,8 @@
 //! last user of the rank's memory is gone; every view lies inside its region. All access is through
 //! raw addresses, so ranks may read each other's buffers while other buffers are written.
 
-use crate::{ResolveFault, RuntimeError};
 use crate::backend::View;
+use crate::{ResolveFault, RuntimeError};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use terrace_plan::{Buffer, BufferId, DType, Rank, RankPlan, Region};
@@ -77,8 +77,8 @@ impl Block {
             region,
             bytes,
         };
-        let layout = Layout::from_size_align(bytes, Buffer::ALIGNMENT)
-            .map_err(|_| out_of_memory())?;
+        let layout =
+            Layout::from_size_align(bytes, Buffer::ALIGNMENT).map_err(|_| out_of_memory())?;
         if bytes == 0 {
             // Never dereferenced: all views of an empty block are empty.
             return Ok(Self {
@@ -110,7 +110,8 @@ impl Block {
                 len: buffer.len,
                 dtype: buffer.dtype,
                 region_bytes: self.layout.size(),
-            }.into());
+            }
+            .into());
         }
         debug_assert!(buffer.dtype.bytes() <= DType::F32.bytes());
         // SAFETY: the range lies in the block and is aligned; `CpuMemory` keeps the block allocated,

@@ -12,7 +12,7 @@ pub use memory::CpuMemory;
 
 use super::{Backend, Copier, View};
 use crate::boxes::Boxes;
-use crate::{ResolveFault, Checkpoint, LoadedWeight, RuntimeError};
+use crate::{Checkpoint, LoadedWeight, ResolveFault, RuntimeError};
 use operand::Access;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub struct Cpu;
 
 /// A kernel call of the CPU with its operands resolved.
 pub struct CpuLaunch {
-    run: Box<dyn Fn(&Access) -> Result<(), KernelError> + Send + Sync>,
+    run: launch::Run,
     // The operands are addresses in this memory.
     _memory: Arc<CpuMemory>,
 }

@@ -8,11 +8,11 @@
 
 use super::memory::CpuMemory;
 use crate::backend::View;
-use crate::{ResolveFault, LoadedWeight, RuntimeError};
+use crate::{LoadedWeight, ResolveFault, RuntimeError};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use terrace_kernels::cpu::{PackedConv3d, PackedLinear};
-use terrace_plan::{DType, KernelCall, OperandUse, WeightUse};
+use terrace_plan::{KernelCall, OperandUse, WeightUse};
 
 /// The right to touch the operands of one launch.
 pub(super) struct Access(());
@@ -56,7 +56,10 @@ impl Out {
         self.len
     }
 
-    #[expect(clippy::mut_from_ref, reason = "`Access` stands for the exclusive right")]
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "`Access` stands for the exclusive right"
+    )]
     pub(super) const fn get<'a>(&self, _: &'a Access) -> &'a mut [f32] {
         // SAFETY: `Binder` checked range, type and that no other operand of the call overlaps;
         // `Access` stands for allocated memory that nobody else touches, and each kernel takes a
@@ -232,7 +235,9 @@ impl<'a> Binder<'a> {
     pub(super) fn linear(&self, name: &'static str) -> Result<Arc<PackedLinear>, RuntimeError> {
         match self.loaded(name).map(|weight| &**weight) {
             Some(LoadedWeight::Linear(packed)) => Ok(Arc::clone(packed)),
-            Some(LoadedWeight::Plain(_) | LoadedWeight::Conv3d(_)) | None => Err(self.missing(name)),
+            Some(LoadedWeight::Plain(_) | LoadedWeight::Conv3d(_)) | None => {
+                Err(self.missing(name))
+            }
         }
     }
 
@@ -240,7 +245,9 @@ impl<'a> Binder<'a> {
     pub(super) fn conv3d(&self, name: &'static str) -> Result<Arc<PackedConv3d>, RuntimeError> {
         match self.loaded(name).map(|weight| &**weight) {
             Some(LoadedWeight::Conv3d(packed)) => Ok(Arc::clone(packed)),
-            Some(LoadedWeight::Plain(_) | LoadedWeight::Linear(_)) | None => Err(self.missing(name)),
+            Some(LoadedWeight::Plain(_) | LoadedWeight::Linear(_)) | None => {
+                Err(self.missing(name))
+            }
         }
     }
 
@@ -250,7 +257,9 @@ impl<'a> Binder<'a> {
     }
 
     fn find(&self, name: &'static str) -> Option<&(OperandUse, View)> {
-        self.operands.iter().find(|(operand, _)| operand.name == name)
+        self.operands
+            .iter()
+            .find(|(operand, _)| operand.name == name)
     }
 
     fn view(&self, name: &'static str) -> Result<&View, RuntimeError> {
@@ -278,7 +287,8 @@ impl<'a> Binder<'a> {
                         kernel: self.kernel,
                         first: a.name,
                         second: b.name,
-                    }.into());
+                    }
+                    .into());
                 }
             }
         }
@@ -304,7 +314,8 @@ fn locate(
             expected: operand.dtype,
             len: found.map_or(0, |view| view.len()),
             found: found.map_or(operand.dtype, |view| view.dtype()),
-        }.into());
+        }
+        .into());
     };
     let address = view.address() + operand.offset * view.dtype().bytes();
     // SAFETY: a part of a view, with the same promises.
@@ -317,15 +328,17 @@ fn fitting<'a>(
     weight: &WeightUse,
 ) -> Result<&'a Arc<LoadedWeight>, RuntimeError> {
     let found = weights.get(weight.weight.0);
-    found
-        .filter(|loaded| loaded.layout() == weight.layout)
-        .ok_or_else(|| ResolveFault::WeightMisfit {
+    let fits = found.filter(|loaded| loaded.layout() == weight.layout);
+    fits.ok_or_else(|| {
+        ResolveFault::WeightMisfit {
             kernel,
             operand: weight.name,
             weight: weight.weight,
             expected: weight.layout,
             found: found.map(|loaded| loaded.layout()),
-        })
+        }
+        .into()
+    })
 }
 
 const fn input<T>(view: &View) -> In<T> {

@@ -14,11 +14,7 @@ use terrace_plan::{GridAxis, PositionColumns, PositionKind, SinusoidOrder};
 /// Longest period of the sinusoids (diffusers 0.42, `get_timestep_embedding`).
 const MAX_PERIOD: f64 = 10_000.0;
 
-pub(super) fn tokens(
-    b: &Binder<'_>,
-    vocabulary: usize,
-    width: usize,
-) -> Result<Run, RuntimeError> {
+pub(super) fn tokens(b: &Binder<'_>, vocabulary: usize, width: usize) -> Result<Run, RuntimeError> {
     let (ids, y) = (b.integers("ids")?, b.output("y")?);
     let table = b.plain("table").ok_or_else(|| b.missing("table"))?;
     Ok(Box::new(move |a: &Access| {

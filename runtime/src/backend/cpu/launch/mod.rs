@@ -28,9 +28,7 @@ pub(super) fn prepare(
 ) -> Result<Run, RuntimeError> {
     let b = &Binder::new(memory, weights, call)?;
     match call {
-        KernelCall::Linear {
-            rows, epilogue, ..
-        } => rows::linear(b, *rows, epilogue),
+        KernelCall::Linear { rows, epilogue, .. } => rows::linear(b, *rows, epilogue),
         KernelCall::NormModulate {
             batch,
             width,
