@@ -85,6 +85,28 @@ pub enum ModelError {
         /// What is served.
         supported: String,
     },
+    /// A size that the model does not take.
+    #[error("{what} {found} is not served: expected {expected}")]
+    Size {
+        /// What has the size.
+        what: &'static str,
+        /// The size.
+        found: usize,
+        /// Sizes that are served, the nearest ones named.
+        expected: String,
+    },
+    /// The checkpoint is driven by a pipeline that does not exist yet.
+    #[error(
+        "the transformer takes {in_channels} channels and predicts {out_channels}: its pipeline is {pipeline}, which is not served yet; a single forward is"
+    )]
+    MissingPipeline {
+        /// Channels that the transformer takes.
+        in_channels: usize,
+        /// Channels that it predicts.
+        out_channels: usize,
+        /// Class of the pipeline.
+        pipeline: &'static str,
+    },
     /// The graph could not be built.
     #[error(transparent)]
     Graph(#[from] CompileError),

@@ -5,5 +5,7 @@
 
 pub mod config;
 mod error;
+pub mod size;
+pub mod transformer;
 
 pub use error::ModelError;
