@@ -107,6 +107,80 @@ pub enum ModelError {
         /// Class of the pipeline.
         pipeline: &'static str,
     },
+    /// The offset of a scheduler leads beyond its noise table.
+    #[error(
+        "steps_offset {offset} moves the first of {steps} steps to {timestep}, beyond the last \
+         training step {last}; take fewer steps"
+    )]
+    StepsOffset {
+        /// `steps_offset`.
+        offset: usize,
+        /// Steps asked for.
+        steps: usize,
+        /// Time step that is not in the table.
+        timestep: usize,
+        /// Last training step.
+        last: usize,
+    },
+    /// A step of the scheduler divides by zero.
+    #[error(
+        "{scheduler} cannot step from time step {timestep} with prediction_type {prediction}: the \
+         noise table has no signal or no noise there"
+    )]
+    SingularStep {
+        /// Class of the scheduler.
+        scheduler: &'static str,
+        /// `prediction_type`.
+        prediction: &'static str,
+        /// The time step.
+        timestep: usize,
+    },
+    /// A path holds no model.
+    #[error(
+        "{folder}: no model there; expected model_index.json, the config.json of one component, or \
+         component folders such as transformer"
+    )]
+    NotAModel {
+        /// The path.
+        folder: String,
+    },
+    /// A folder lacks a component that is needed.
+    #[error("{folder} has no {component}; expected {expected}")]
+    NoComponent {
+        /// The folder.
+        folder: String,
+        /// Name of the component.
+        component: &'static str,
+        /// The file that would describe it.
+        expected: String,
+    },
+    /// A checkpoint of a pipeline that is known but not served.
+    #[error(
+        "{file}: videos are not generated with {class} yet, only with {served}; one forward of its \
+         transformer is served"
+    )]
+    PipelineNotServed {
+        /// The file.
+        file: String,
+        /// The pipeline's class.
+        class: &'static str,
+        /// The class that is served.
+        served: &'static str,
+    },
+    /// A tokenizer file is damaged or of another kind.
+    #[error("{file}: not a T5 tokenizer: {reason}")]
+    Tokenizer {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A text could not be tokenized.
+    #[error("the text cannot be tokenized: {reason}")]
+    Text {
+        /// Why.
+        reason: String,
+    },
     /// The graph could not be built.
     #[error(transparent)]
     Graph(#[from] CompileError),
