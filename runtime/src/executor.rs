@@ -27,6 +27,8 @@ pub(crate) struct Shared<B: Backend> {
     pub(crate) plan: Arc<Plan>,
     pub(crate) backend: Arc<B>,
     pub(crate) memories: Vec<B::Memory>,
+    /// Kept here as well as in the launches, so that a cache sees that they are in use.
+    pub(crate) weights: Vec<Arc<B::Weight>>,
     pub(crate) lanes: Vec<B::Lane>,
     pub(crate) fabric: LocalFabric,
     pub(crate) positions: Arc<Positions>,
@@ -48,10 +50,10 @@ struct State {
 /// What a rank is told to do.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Order {
-    /// The first call: the list that runs once per session comes before it.
-    First,
-    /// Every further call.
-    Next,
+    /// The list that runs once per session.
+    Init,
+    /// The list of a call, and what follows it.
+    Steps,
 }
 
 /// The threads of a session.
@@ -235,7 +237,10 @@ impl<B: Backend> Member<B> {
     fn serve(&self, inbox: &Receiver<Order>) {
         let shared = &*self.shared;
         while let Ok(order) = inbox.recv() {
-            let steps = self.program.init.len() + self.program.steps.len();
+            let steps = match order {
+                Order::Init => self.program.init.len(),
+                Order::Steps => self.program.steps.len(),
+            };
             let mut recorder = Recorder::new(shared.tracing.as_ref(), self.rank, steps);
             // What a panic leaves behind is never used: the session refuses further runs.
             let ended = catch_unwind(AssertUnwindSafe(|| {
@@ -251,14 +256,18 @@ impl<B: Backend> Member<B> {
 
     fn call(&self, order: Order, recorder: &mut Recorder<'_>) -> Result<(), RuntimeError> {
         match order {
-            Order::First => self.list(&self.program.init, Phase::Init, recorder)?,
-            Order::Next => {}
+            Order::Init => self.list(&self.program.init, Phase::Init, recorder),
+            Order::Steps => {
+                self.list(&self.program.steps, Phase::Steps, recorder)?;
+                self.carry()
+            }
         }
-        let steps = &self.program.steps;
-        self.list(steps, Phase::Steps, recorder)?;
-        let positions = &self.shared.positions;
+    }
+
+    fn carry(&self) -> Result<(), RuntimeError> {
+        let end = self.program.steps.len();
         for carry in &self.program.carries {
-            positions.enter(self.rank, Phase::Steps, steps.len());
+            self.shared.positions.enter(self.rank, Phase::Steps, end);
             self.copy(carry)?;
         }
         Ok(())

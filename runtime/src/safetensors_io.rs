@@ -72,6 +72,8 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), RuntimeError> 
         Some(parent) if parent != Path::new("") => parent.to_owned(),
         _ => PathBuf::from("."),
     };
+    // Asked first, because errors of temporary files name these instead.
+    folder.metadata().map_err(fail)?;
     let mut file = temporary().tempfile_in(&folder).map_err(fail)?;
     file.write_all(bytes).map_err(fail)?;
     file.persist(path).map_err(|error| fail(error.error))?;

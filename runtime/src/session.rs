@@ -125,11 +125,12 @@ impl<B: Backend> Session<B> {
             plan,
             backend,
             memories,
+            weights,
             lanes,
             fabric,
             positions,
         });
-        let programs = programs(&shared, &weights)?;
+        let programs = programs(&shared)?;
         Ok(Self {
             ports: Ports::new(&*shared)?,
             values: shared.plan.inputs.iter().map(|_| Value::Unset).collect(),
@@ -175,17 +176,7 @@ impl<B: Backend> Session<B> {
     pub fn run(&mut self) -> Result<(), RuntimeError> {
         self.usable()?;
         self.require_inputs()?;
-        for (bound, value) in self.ports.inputs.iter().zip(&self.values) {
-            match value {
-                Value::Held(tensor) => bound.upload(self.crew.shared(), tensor)?,
-                Value::Unset | Value::Placed => {}
-            }
-        }
-        let order = match self.stage {
-            Stage::Fresh => Order::First,
-            Stage::Ran | Stage::Failed(_) => Order::Next,
-        };
-        let result = self.crew.call(order);
+        let result = self.lists();
         self.stage = match &result {
             Ok(()) => Stage::Ran,
             Err(error) => Stage::Failed(error.to_string()),
@@ -230,6 +221,21 @@ impl<B: Backend> Session<B> {
             ranks: ranks.collect(),
             weights: weights.sum(),
         }
+    }
+
+    fn lists(&self) -> Result<(), RuntimeError> {
+        match self.stage {
+            Stage::Fresh => self.crew.call(Order::Init)?,
+            Stage::Ran | Stage::Failed(_) => {}
+        }
+        // After the first list, which may use the whole arena.
+        for (bound, value) in self.ports.inputs.iter().zip(&self.values) {
+            match value {
+                Value::Held(tensor) => bound.upload(self.crew.shared(), tensor)?,
+                Value::Unset | Value::Placed => {}
+            }
+        }
+        self.crew.call(Order::Steps)
     }
 
     fn usable(&self) -> Result<(), RuntimeError> {
@@ -289,10 +295,7 @@ fn load<B: Backend>(
     })
 }
 
-fn programs<B: Backend>(
-    shared: &Shared<B>,
-    weights: &[Arc<B::Weight>],
-) -> Result<Vec<Program<B::Launch>>, RuntimeError> {
+fn programs<B: Backend>(shared: &Shared<B>) -> Result<Vec<Program<B::Launch>>, RuntimeError> {
     let memories = shared.memories.iter().enumerate();
     let programs = memories.map(|(index, memory)| {
         Builder {
@@ -300,7 +303,7 @@ fn programs<B: Backend>(
             rank: Rank(index),
             backend: &*shared.backend,
             memory,
-            weights,
+            weights: &shared.weights,
         }
         .build()
     });

@@ -1,0 +1,15 @@
+//! Tests of the runtime through its public interface: hand-made plans, checkpoints on disk, faults.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail like tests"
+)]
+
+mod checkpoints;
+mod common;
+mod failures;
+mod refusals;
+mod running;
+mod tensors;
+mod tracing;
