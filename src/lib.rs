@@ -1,1 +1,2 @@
 //! Terrace.
+pub mod video;
