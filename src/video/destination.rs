@@ -31,19 +31,19 @@ impl Destination {
     /// Reads a path; see [`check_writable`](super::check_writable) for its forms.
     pub(super) fn new(path: &Path) -> Result<Self, VideoError> {
         let folder = path.is_dir() || path.to_string_lossy().ends_with(std::path::is_separator);
-        if folder && path.extension().is_none() {
-            return Ok(Self::Pictures(Pattern {
-                folder: path.to_owned(),
-                prefix: String::new(),
-                digits: DIGITS,
-                suffix: ".png".to_owned(),
-            }));
-        }
-        let extension = path.extension().map(|extension| extension.to_string_lossy());
+        let extension = path
+            .extension()
+            .map(|extension| extension.to_string_lossy());
         match extension.as_deref().map(str::to_ascii_lowercase).as_deref() {
             Some("mp4") => Ok(Self::Mp4(path.to_owned())),
             Some("gif") => Ok(Self::Gif(path.to_owned())),
             Some("png") => Ok(Self::Pictures(Pattern::new(path)?)),
+            _ if folder => Ok(Self::Pictures(Pattern {
+                folder: path.to_owned(),
+                prefix: String::new(),
+                digits: DIGITS,
+                suffix: ".png".to_owned(),
+            })),
             _ => Err(VideoError::Extension {
                 path: path.to_owned(),
                 found: extension.map_or("(none)".to_owned(), |found| format!("`.{found}`")),
@@ -143,7 +143,8 @@ impl Pattern {
                 (prefix.to_owned(), digits, suffix)
             }
             None => {
-                let (stem, extension) = name.rsplit_once('.').ok_or_else(|| fail("no extension"))?;
+                let (stem, extension) =
+                    name.rsplit_once('.').ok_or_else(|| fail("no extension"))?;
                 (format!("{stem}-"), DIGITS, format!(".{extension}"))
             }
         };
@@ -171,7 +172,10 @@ impl Pattern {
 fn number(rest: &str) -> Option<(usize, String)> {
     let (width, suffix) = rest.split_once('d')?;
     let digits = match width.strip_prefix('0') {
-        Some(width) => width.parse().ok().filter(|digits| (1..=9).contains(digits))?,
+        Some(width) => width
+            .parse()
+            .ok()
+            .filter(|digits| (1..=9).contains(digits))?,
         None if width.is_empty() => 1,
         None => return None,
     };

@@ -84,9 +84,7 @@ pub enum VideoError {
         found: u64,
     },
     /// The shape has no frame, no row or no column, or not three channels.
-    #[error(
-        "a video needs the shape [frames, 3, height, width] without a zero, found {found:?}"
-    )]
+    #[error("a video needs the shape [frames, 3, height, width] without a zero, found {found:?}")]
     Shape {
         /// The shape that was given.
         found: [usize; 4],

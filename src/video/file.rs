@@ -31,10 +31,12 @@ pub(super) fn temporary_beside(path: &Path) -> Result<NamedTempFile, VideoError>
             folder,
         });
     }
-    temporary().tempfile_in(&folder).map_err(|source| VideoError::Io {
-        path: path.to_owned(),
-        source,
-    })
+    temporary()
+        .tempfile_in(&folder)
+        .map_err(|source| VideoError::Io {
+            path: path.to_owned(),
+            source,
+        })
 }
 
 /// The folder that holds `path`.

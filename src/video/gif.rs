@@ -43,7 +43,9 @@ fn with_alpha(video: &Video, frame: &[u8]) -> RgbaImage {
     let (width, height) = super::pictures::sides(video);
     let mut pixels = frame.as_chunks::<3>().0.iter();
     RgbaImage::from_fn(width, height, |_, _| {
-        let &[r, g, b] = pixels.next().expect("a frame has a pixel for every position");
+        let &[r, g, b] = pixels
+            .next()
+            .expect("a frame has a pixel for every position");
         image::Rgba([r, g, b, u8::MAX])
     })
 }

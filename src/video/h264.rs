@@ -88,7 +88,7 @@ fn config(video: &Video) -> EncoderConfig {
                 .color_primaries(ColorPrimaries::Bt709)
                 .transfer_characteristics(TransferCharacteristics::Srgb),
         )
-        .rate_control_mode(RateControlMode::Quality)
+        .rate_control_mode(RateControlMode::Bufferbased)
         .qp(QpRange::new(QUANTISER, QUANTISER))
         .bitrate(BitRate::from_bps(bits.clamp(100_000, 200_000_000) as u32))
         .max_frame_rate(FrameRate::from_hz(video.fps() as f32))
@@ -135,7 +135,10 @@ fn units(bytes: &[u8]) -> Vec<&[u8]> {
         .map(|(&start, end)| {
             let unit = &bytes[start + 3..end];
             // A unit never ends with a zero byte, so zeros before the next start code belong to that.
-            let length = unit.iter().rposition(|&byte| byte != 0).map_or(0, |at| at + 1);
+            let length = unit
+                .iter()
+                .rposition(|&byte| byte != 0)
+                .map_or(0, |at| at + 1);
             &unit[..length]
         })
         .collect()
@@ -163,7 +166,11 @@ impl Planes {
 
     fn slices(&self) -> YUVSlices<'_> {
         let half = self.width / 2;
-        let planes = (self.luma.as_slice(), self.blue.as_slice(), self.red.as_slice());
+        let planes = (
+            self.luma.as_slice(),
+            self.blue.as_slice(),
+            self.red.as_slice(),
+        );
         YUVSlices::new(planes, (self.width, self.height), (self.width, half, half))
     }
 
@@ -177,7 +184,12 @@ impl Planes {
         for (index, (blue, red)) in self.blue.iter_mut().zip(&mut self.red).enumerate() {
             let at = 2 * (index / half) * self.width + 2 * (index % half);
             let square = [at, at + 1, at + self.width, at + self.width + 1];
-            let sum = |channel| square.iter().map(|&at| f32::from(pixels[at][channel])).sum::<f32>();
+            let sum = |channel| {
+                square
+                    .iter()
+                    .map(|&at| f32::from(pixels[at][channel]))
+                    .sum::<f32>()
+            };
             let mean = [sum(0) / 4.0, sum(1) / 4.0, sum(2) / 4.0];
             let grey = grey(mean);
             *blue = (128.0 + 224.0 * (mean[2] - grey) / (1.772 * 255.0)).round() as u8;

@@ -17,7 +17,12 @@ const IDENTITY: [u32; 9] = [0x1_0000, 0, 0, 0, 0x1_0000, 0, 0, 0, 0x4000_0000];
 /// The bytes of the file.
 pub(super) fn encode(path: &Path, video: &Video) -> Result<Vec<u8>, VideoError> {
     let stream = h264::encode(video)?;
-    let data: Vec<u8> = stream.samples.iter().flat_map(|sample| &sample.data).copied().collect();
+    let data: Vec<u8> = stream
+        .samples
+        .iter()
+        .flat_map(|sample| &sample.data)
+        .copied()
+        .collect();
     let kind = make_box(
         b"ftyp",
         &[b"isom".as_slice(), &[0, 0, 2, 0], b"isomiso2avc1mp41"],
@@ -85,7 +90,10 @@ fn index(video: &Video, stream: &Stream, start: u32) -> Vec<u8> {
     let handler = make_box(b"hdlr", &[&[0; 8], b"vide", &[0; 12], b"Terrace video\0"]);
     let content = media_information(video, stream, start);
     let media = make_box(b"mdia", &[&media_header, &handler, &content]);
-    make_box(b"moov", &[&header, &make_box(b"trak", &[&track_header, &media])])
+    make_box(
+        b"moov",
+        &[&header, &make_box(b"trak", &[&track_header, &media])],
+    )
 }
 
 fn media_information(video: &Video, stream: &Stream, start: u32) -> Vec<u8> {
@@ -98,7 +106,11 @@ fn media_information(video: &Video, stream: &Stream, start: u32) -> Vec<u8> {
 
 fn sample_table(video: &Video, stream: &Stream, start: u32) -> Vec<u8> {
     let count = stream.samples.len() as u32;
-    let keys = stream.samples.iter().enumerate().filter(|(_, sample)| sample.is_key);
+    let keys = stream
+        .samples
+        .iter()
+        .enumerate()
+        .filter(|(_, sample)| sample.is_key);
     let keys: Vec<u32> = keys.map(|(index, _)| index as u32 + 1).collect();
     let length = |sample: &Sample| sample.data.len() as u32;
     let description = make_box(b"stsd", &[&words([0, 1]), &sample_entry(video, stream)]);
@@ -109,7 +121,9 @@ fn sample_table(video: &Video, stream: &Stream, start: u32) -> Vec<u8> {
     let sizes = table(
         b"stsz",
         0,
-        [0, count].into_iter().chain(stream.samples.iter().map(length)),
+        [0, count]
+            .into_iter()
+            .chain(stream.samples.iter().map(length)),
     );
     let places = table(b"stco", 0, [1, start]);
     make_box(
@@ -144,6 +158,13 @@ fn decoder_configuration(stream: &Stream) -> Vec<u8> {
     let profile_and_level = &stream.sequence[1..4];
     make_box(
         b"avcC",
-        &[&[1], profile_and_level, &[0xff, 0xe1], &sequence, &[1], &set(&stream.picture)],
+        &[
+            &[1],
+            profile_and_level,
+            &[0xff, 0xe1],
+            &sequence,
+            &[1],
+            &set(&stream.picture),
+        ],
     )
 }

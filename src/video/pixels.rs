@@ -90,7 +90,9 @@ fn check_shape(shape: [usize; 4], found: usize) -> Result<(), VideoError> {
     if shape[1] != 3 || shape.contains(&0) {
         return Err(VideoError::Shape { found: shape });
     }
-    let expected = shape.iter().fold(1usize, |product, &size| product.saturating_mul(size));
+    let expected = shape
+        .iter()
+        .fold(1usize, |product, &size| product.saturating_mul(size));
     if expected != found {
         return Err(VideoError::Length {
             shape,
