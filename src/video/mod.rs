@@ -35,7 +35,7 @@ pub use pixels::Video;
 use destination::Destination;
 use std::path::{Path, PathBuf};
 
-/// Refuses a path that [`write`] could not write to, and leaves the file system as it was.
+/// Refuses a path that [`write()`] could not write to, and leaves the file system as it was.
 ///
 /// The extension chooses the format: `.mp4` (H.264), `.gif` (animated), or png frames: a pattern such
 /// as `frames/%04d.png`, a name such as `out.png` (short for `out-%04d.png`), or a folder, named with a
