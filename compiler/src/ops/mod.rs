@@ -267,7 +267,7 @@ pub fn rule(op: &Op, operands: &[&Type], result: &Type, slices: &Slices) -> Rule
             attention::rule(operands, result, slices)
         }
         Op::Linear(_) => linear::rule(operands, result, slices),
-        Op::Denoise(_) => sampler::rule_denoise(operands, result, slices),
+        Op::Denoise(a) => sampler::rule_denoise(a, operands, result, slices),
         Op::Weight(a) => a.rule(result, slices),
         Op::Input(_)
         | Op::Output(_)

@@ -5,7 +5,7 @@
 //! scale first.
 
 use super::{OpError, Presence, Rule, arity, same_size};
-use crate::ir::{Dim, Sharding, Slices, Type};
+use crate::ir::{Dim, Slices, Type};
 
 /// Whether predictions are guided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,17 +82,19 @@ pub(super) fn infer_advance(sources: Sources, operands: &[&Type]) -> Result<Type
     Ok(operands[0].clone())
 }
 
-/// Both predictions must be at hand: the batch of `pred` is whole.
-pub(super) fn rule_denoise(operands: &[&Type], result: &Type, slices: &Slices) -> Rule {
+/// Guidance needs both predictions at hand, so the batch of `pred` is whole.
+pub(super) fn rule_denoise(
+    denoise: &Denoise,
+    operands: &[&Type],
+    result: &Type,
+    slices: &Slices,
+) -> Rule {
     let mut rule = super::by_name(operands, result, slices);
-    if let Some(pred) = rule.operands.first_mut() {
+    if denoise.guidance == Guidance::ClassifierFree
+        && let Some(pred) = rule.operands.first_mut()
+    {
         pred.0
             .retain(|group, _| !group.0.iter().any(|n| &**n == "b"));
     }
-    rule.result = operands
-        .get(1)
-        .map_or_else(Sharding::replicated, |latents| {
-            Sharding::of(latents, &slices.rows)
-        });
     rule
 }

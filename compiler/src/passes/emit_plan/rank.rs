@@ -235,9 +235,8 @@ impl Emitter<'_> {
         self.wait_for(&reads, &[result]);
         if let Some(lists) = movement::local_copies(self.cx.graph, id, self.cx.coords)? {
             for (source, boxes) in operands.iter().zip(lists) {
-                if let Some(src) = buffer_of(source) {
-                    self.copy(path, src, result, boxes);
-                }
+                let src = buffer_of(source).ok_or_else(|| self.unmovable(id))?;
+                self.copy(path, src, result, boxes);
             }
             return Ok(());
         }
@@ -261,6 +260,15 @@ impl Emitter<'_> {
             self.push(path, Action::Launch(call));
         }
         Ok(())
+    }
+
+    fn unmovable(&self, id: NodeId) -> CompileError {
+        let node = self.cx.graph.node(id);
+        CompileError::NoKernel {
+            op: node.op.name(),
+            path: node.path.to_string(),
+            reason: "a weight lies packed in memory and cannot be moved".into(),
+        }
     }
 
     fn copy(&mut self, path: &Path, src: BufferId, dst: BufferId, boxes: Vec<BoxCopy>) {
