@@ -11,7 +11,8 @@
 //!         %3 = attention %2 packed : f32[.., c=(n=2 d=4)]
 //! ```
 //!
-//! Queries and keys must be prepared alike: the same norm or none, the same table or none. RMS
+//! With nothing in between, attention reads the packed tensor as it is. Queries and keys must be
+//! prepared alike: the same norm or none, the same table or none. RMS
 //! norms of heads have no fused kernel and are left alone.
 
 use crate::ir::{Graph, NodeId};
@@ -26,20 +27,41 @@ pub fn run(graph: &mut Graph, _options: &CompileOptions) -> Result<(), CompileEr
     for id in graph.order() {
         if let Op::Attention(attention) = graph.node(id).op.clone()
             && attention.packing == Packing::Separate
-            && let Some((op, operands)) = prepared(graph, id)
+            && let Some(prepared) = prepared(graph, id)
         {
-            let path = graph.node(id).path.clone();
-            let packed = graph.add(Op::QkNormRope(op), &operands, &path)?;
-            let bias = graph.operands(id).into_iter().skip(3);
-            let operands: Vec<NodeId> = std::iter::once(packed).chain(bias).collect();
-            let attention = Op::Attention(Attention {
-                packing: Packing::Packed,
-                ..attention
-            });
-            graph.substitute(id, attention, &operands, &path)?;
+            fuse(graph, id, attention, prepared)?;
         }
     }
     Ok(())
+}
+
+fn fuse(
+    graph: &mut Graph,
+    id: NodeId,
+    attention: Attention,
+    prepared: Prepared,
+) -> Result<(), CompileError> {
+    let path = graph.node(id).path.clone();
+    let qkv = match prepared {
+        Prepared::Whole(packed) => packed,
+        Prepared::Fused(op, operands) => graph.add(Op::QkNormRope(op), &operands, &path)?,
+    };
+    let bias = graph.operands(id).into_iter().skip(3);
+    let operands: Vec<NodeId> = std::iter::once(qkv).chain(bias).collect();
+    let attention = Op::Attention(Attention {
+        packing: Packing::Packed,
+        ..attention
+    });
+    graph.substitute(id, attention, &operands, &path)?;
+    Ok(())
+}
+
+/// What packed attention reads.
+enum Prepared {
+    /// The packed tensor as it is.
+    Whole(NodeId),
+    /// An op on the packed tensor, its first operand.
+    Fused(QkNormRope, Vec<NodeId>),
 }
 
 /// How queries or keys are made of a part of the packed tensor.
@@ -51,8 +73,7 @@ struct Chain {
     weights: Vec<NodeId>,
 }
 
-/// The fused op and its operands.
-fn prepared(graph: &Graph, attention: NodeId) -> Option<(QkNormRope, Vec<NodeId>)> {
+fn prepared(graph: &Graph, attention: NodeId) -> Option<Prepared> {
     let operands = graph.operands(attention);
     let queries = chain(graph, operands[0], 0)?;
     let keys = chain(graph, operands[1], 1)?;
@@ -64,6 +85,9 @@ fn prepared(graph: &Graph, attention: NodeId) -> Option<(QkNormRope, Vec<NodeId>
     if !alike || matches!(queries.norm, Some(NormKind::Rms { .. })) {
         return None;
     }
+    if queries.norm.is_none() && queries.table.is_none() {
+        return Some(Prepared::Whole(packed));
+    }
     let op = QkNormRope {
         norm: queries.norm,
         rope: queries
@@ -74,7 +98,7 @@ fn prepared(graph: &Graph, attention: NodeId) -> Option<(QkNormRope, Vec<NodeId>
     fused.extend(queries.weights);
     fused.extend(keys.weights);
     fused.extend(queries.table);
-    Some((op, fused))
+    Some(Prepared::Fused(op, fused))
 }
 
 /// Follows `take -> head_norm? -> rope?` backwards; what stands between has no other user.

@@ -7,16 +7,18 @@
 //!         %7 = attention %2 %4 %6 separate : f32[.., c=(n=2 d=4)]
 //! after   %1 = weight [to_q, to_k, to_v] linear : f32[o=24, i=8]
 //!         %2 = linear %0 %1 out=c=(qkv=3 n=2 d=4) : f32[.., c=(qkv=3 n=2 d=4)]  ; attn
-//!         %3 = attention %2 packed : f32[.., c=(n=2 d=4)]
+//!         %3 = take %2 factor=qkv start=0 count=1 : f32[.., c=(n=2 d=4)]        ; attn.to_q
+//!         ... keys and values alike
+//!         %6 = attention %3 %4 %5 separate : f32[.., c=(n=2 d=4)]
 //! ```
 //!
-//! What else uses the products, norms of heads or rotary positions before all, uses takes of the
-//! packed tensor from then on; fuse-qk-norm-rope removes those. Products of different inputs or
-//! head counts, or of which some have a bias and others not, are left alone.
+//! The takes go when fuse-qk-norm-rope has what stands between them and attention work on the
+//! packed tensor. Products of different inputs or head counts, or of which some have a bias and
+//! others not, are left alone.
 
 use super::joint_linear;
 use crate::ir::{Dim, Factor, Graph, NodeId, Segment};
-use crate::ops::{Attention, LinearEpilogue, Op, Packing, Take};
+use crate::ops::{LinearEpilogue, Op, Packing, Take};
 use crate::{CompileError, CompileOptions};
 
 /// Runs the pass.
@@ -25,11 +27,11 @@ use crate::{CompileError, CompileOptions};
 /// None of its own; those of [`Graph::add`].
 pub fn run(graph: &mut Graph, _options: &CompileOptions) -> Result<(), CompileError> {
     for id in graph.order() {
-        if let Op::Attention(attention) = graph.node(id).op.clone()
+        if let Op::Attention(attention) = &graph.node(id).op
             && attention.packing == Packing::Separate
             && let Some(products) = products(graph, id)
         {
-            fuse(graph, id, attention, products)?;
+            fuse(graph, products)?;
         }
     }
     Ok(())
@@ -73,12 +75,7 @@ fn packed_heads(out: &Dim) -> Option<Dim> {
     Some(Dim::sum("c", vec![Segment { factors }]))
 }
 
-fn fuse(
-    graph: &mut Graph,
-    id: NodeId,
-    attention: Attention,
-    products: [NodeId; 3],
-) -> Result<(), CompileError> {
+fn fuse(graph: &mut Graph, products: [NodeId; 3]) -> Result<(), CompileError> {
     let out = joint_linear::linear(graph, products[0]).and_then(|l| packed_heads(&l.out));
     let Some(out) = out else { return Ok(()) };
     let Some(packed) = joint_linear::add(graph, &products, out)? else {
@@ -93,22 +90,5 @@ fn fuse(
         let path = graph.node(product).path.clone();
         graph.substitute(product, take, &[packed], &path)?;
     }
-    if let Some(op) = packed_attention(graph, id, packed, attention) {
-        let path = graph.node(id).path.clone();
-        let bias = graph.operands(id).into_iter().skip(3);
-        let operands: Vec<NodeId> = std::iter::once(packed).chain(bias).collect();
-        graph.substitute(id, op, &operands, &path)?;
-    }
     Ok(())
-}
-
-/// Attention on the packed tensor, when nothing stands between.
-fn packed_attention(graph: &Graph, id: NodeId, packed: NodeId, attention: Attention) -> Option<Op> {
-    let direct = graph.operands(id).into_iter().take(3).all(|operand| {
-        matches!(graph.node(operand).op, Op::Take(_)) && graph.operands(operand) == [packed]
-    });
-    direct.then_some(Op::Attention(Attention {
-        packing: Packing::Packed,
-        ..attention
-    }))
 }

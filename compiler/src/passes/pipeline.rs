@@ -1,57 +1,63 @@
-//! The one ordered list of the passes over the whole graph.
+//! The one ordered list of the passes over the whole graph, and the stage that each reaches.
 //!
 //! What follows the last of them works rank by rank and belongs to emit-plan: localize,
 //! select-kernels and plan-memory.
 //!
 //! Invariants: the list is the same for every model and mesh; a pass that has nothing to do leaves
-//! the graph as it is.
+//! the graph as it is; the graph is verified as it comes and after every pass.
 
 use super::{
     assign_slices, canonicalize, dedup, elide_reshards, fold_constants, fuse_epilogue,
     fuse_modulate, fuse_qk_norm_rope, fuse_qkv, hoist_modulation, insert_reshards, lower_attention,
     lower_reshards, propagate_sharding, remove_dead, schedule,
 };
-use crate::ir::Graph;
+use crate::ir::{Graph, Stage};
+use crate::verify::{verify, verify_after};
 use crate::{CompileError, CompileOptions};
 
 /// A pass over the whole graph.
 #[derive(Clone, Copy)]
 struct Pass {
     name: &'static str,
-    run: fn(&mut Graph, &CompileOptions) -> Result<(), CompileError>,
+    run: Run,
+    /// Of the graph that the pass leaves.
+    stage: Stage,
 }
 
+type Run = fn(&mut Graph, &CompileOptions) -> Result<(), CompileError>;
+
 const PASSES: &[Pass] = &[
-    pass("canonicalize", canonicalize::run),
-    pass("fold-constants", fold_constants::run),
+    pass("canonicalize", canonicalize::run, Stage::Model),
+    pass("fold-constants", fold_constants::run, Stage::Model),
     // Fusions ask whether a node has one user, so equal nodes are merged and unused ones gone.
-    pass("dedup", dedup::run),
-    pass("remove-dead", remove_dead::run),
+    pass("dedup", dedup::run, Stage::Model),
+    pass("remove-dead", remove_dead::run, Stage::Model),
     // Packs the products first: norms of heads and positions work on the packed tensor.
-    pass("fuse-qkv", fuse_qkv::run),
-    pass("fuse-qk-norm-rope", fuse_qk_norm_rope::run),
-    pass("fuse-modulate", fuse_modulate::run),
-    pass("fuse-epilogue", fuse_epilogue::run),
+    pass("fuse-qkv", fuse_qkv::run, Stage::Fused),
+    pass("fuse-qk-norm-rope", fuse_qk_norm_rope::run, Stage::Fused),
+    pass("fuse-modulate", fuse_modulate::run, Stage::Fused),
+    pass("fuse-epilogue", fuse_epilogue::run, Stage::Fused),
     // After the fusions: it rewrites every user of modulation, of which there are fewer now.
-    pass("hoist-modulation", hoist_modulation::run),
-    pass("assign-slices", assign_slices::run),
-    pass("propagate-sharding", propagate_sharding::run),
+    pass("hoist-modulation", hoist_modulation::run, Stage::Fused),
+    pass("assign-slices", assign_slices::run, Stage::Fused),
+    pass(
+        "propagate-sharding",
+        propagate_sharding::run,
+        Stage::Sharded,
+    ),
     // Correctness first: every mismatch gets a reshard, then those that change nothing go.
-    pass("insert-reshards", insert_reshards::run),
-    pass("elide-reshards", elide_reshards::run),
+    pass("insert-reshards", insert_reshards::run, Stage::Sharded),
+    pass("elide-reshards", elide_reshards::run, Stage::Sharded),
     // Ring steps read whole blocks of keys, so they are made when attention's operands are cut
     // as it needs them; their shifts are collectives already.
-    pass("lower-attention", lower_attention::run),
-    pass("lower-reshards", lower_reshards::run),
+    pass("lower-attention", lower_attention::run, Stage::Sharded),
+    pass("lower-reshards", lower_reshards::run, Stage::Comm),
     // Last: any later change of the graph would clear the schedule.
-    pass("schedule", schedule::run),
+    pass("schedule", schedule::run, Stage::Scheduled),
 ];
 
-const fn pass(
-    name: &'static str,
-    run: fn(&mut Graph, &CompileOptions) -> Result<(), CompileError>,
-) -> Pass {
-    Pass { name, run }
+const fn pass(name: &'static str, run: Run, stage: Stage) -> Pass {
+    Pass { name, run, stage }
 }
 
 /// Names of the passes, in order.
@@ -59,17 +65,20 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     PASSES.iter().map(|pass| pass.name)
 }
 
-/// Runs every pass; `observe` is shown the graph after each.
+/// Brings a graph from stage model to stage scheduled; `observe` is shown it after every pass.
 ///
 /// # Errors
-/// The error of the pass that could not do its work.
+/// The graph breaks an invariant of its stage, or a pass could not do its work.
 pub fn run(
     graph: &mut Graph,
     options: &CompileOptions,
     observe: &mut dyn FnMut(&'static str, &Graph),
 ) -> Result<(), CompileError> {
+    verify(graph, Stage::Model)?;
     for pass in PASSES {
         (pass.run)(graph, options)?;
+        graph.stage = pass.stage;
+        verify_after(pass.name, graph, pass.stage)?;
         observe(pass.name, graph);
     }
     Ok(())

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | model | no cycles; types are those that ops infer; names are words, unique within a type; ports have names of their own; outputs have no users; no fused ops, nothing cut |
 //! | fused | fused ops are legal |
-//! | sharded | shardings fit types and mesh; reshards and ring steps are legal; every node reaches an output |
+//! | sharded | shardings fit types and mesh; reshards and ring steps are legal; every node but inputs reaches an output |
 //! | comm | no reshards, no attention over rows cut by the ring; every operand and result is cut as its op needs |
 //! | scheduled | the schedule is a topological order of all nodes; what runs at init needs init alone |
 //! | local | nothing is cut; types are those of parts and not inferred |

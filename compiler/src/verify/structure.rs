@@ -156,7 +156,8 @@ fn check_dead(graph: &Graph, found: &mut Found) {
             }
         }
     }
-    for id in graph.ids().filter(|id| !live.contains(id)) {
+    let port = |id: &NodeId| matches!(graph.node(*id).op, Op::Input(_));
+    for id in graph.ids().filter(|id| !live.contains(id) && !port(id)) {
         found.at(id, Fault::Dead);
     }
 }

@@ -4,7 +4,9 @@ use crate::machine;
 use crate::{mesh, options, provenance};
 use std::collections::BTreeMap;
 use terrace_compiler::ir::{Dim, Graph, Segment, Type};
-use terrace_compiler::ops::{Attention, Denoise, Guidance, Input, Op, Output, Packing, Presence};
+use terrace_compiler::ops::{
+    Attention, Denoise, Guidance, Input, Op, Output, Packing, Presence, Take,
+};
 use terrace_compiler::{SliceGranularity, compile};
 use terrace_plan::Mesh;
 
@@ -47,13 +49,21 @@ fn attention() -> Graph {
     let packed = Dim::product("c", &[("qkv", 3), ("n", HEADS), ("d", 2)]);
     let dims = vec![batch.clone(), joint_rows(), packed];
     let x = input(&mut graph, "x", dims.clone(), dims);
+    let parts = [0, 1, 2].map(|start| {
+        let take = Take {
+            factor: "qkv".into(),
+            start,
+            count: 1,
+        };
+        graph.add(Op::Take(take), &[x], "part").unwrap()
+    });
     let attention = Attention {
-        packing: Packing::Packed,
+        packing: Packing::Separate,
         scale: 0.7,
         bias: Presence::Absent,
     };
     let y = graph
-        .add(Op::Attention(attention), &[x], "attention")
+        .add(Op::Attention(attention), &parts, "attention")
         .unwrap();
     let dims = graph.node(y).ty.dims.clone();
     output(&mut graph, y, dims);
