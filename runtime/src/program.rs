@@ -11,7 +11,8 @@ use crate::{ResolveFault, RuntimeError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use terrace_plan::{
-    Action, Binding, BoxCopy, BufferId, Carry, CollectiveId, Pattern, Plan, Rank, RankPlan, Step,
+    Action, Binding, BoxCopy, BufferId, Carry, CollectiveId, KernelCall, Pattern, PatternId, Plan,
+    Rank, RankPlan, Step,
 };
 
 /// Both lists of a rank and what follows a call.
@@ -98,15 +99,7 @@ impl<B: Backend> Builder<'_, B> {
         let (name, category, bytes, action) = match &step.action {
             Action::Launch(call) => {
                 let launch = self.backend.prepare(self.memory, self.weights, call)?;
-                let touched = call
-                    .operands()
-                    .map(|list| {
-                        list.iter()
-                            .map(|o| o.elements * o.dtype.bytes())
-                            .sum::<usize>()
-                    })
-                    .unwrap_or(0);
-                (call.name(), "kernel", touched as u64, Act::Launch(launch))
+                (call.name(), "kernel", touched(call), Act::Launch(launch))
             }
             Action::Exchange {
                 collective,
@@ -114,54 +107,29 @@ impl<B: Backend> Builder<'_, B> {
                 src,
                 dst,
             } => {
-                let pattern = lists
-                    .patterns
-                    .get(pattern.0)
-                    .ok_or(ResolveFault::NoPattern {
-                        rank: self.rank,
-                        pattern: *pattern,
-                    })?;
                 let exchange = Arc::new(Exchange {
                     collective: *collective,
                     src: self.view(*src)?,
                     dst: self.view(*dst)?,
-                    pattern: Arc::clone(pattern),
+                    pattern: self.pattern(*pattern, lists)?,
                 });
-                let local = self.checked(&pattern.local, exchange.src, exchange.dst)?;
-                let bytes = local.elements() * exchange.src.dtype().bytes();
+                let (src, dst) = (exchange.src, exchange.dst);
+                let local = self.checked(&exchange.pattern.local, src, dst)?;
+                let bytes = size(local.elements(), src);
                 lists.open.insert(*collective, Arc::clone(&exchange));
-                (
-                    "begin",
-                    "exchange",
-                    bytes as u64,
-                    Act::Begin(exchange, local),
-                )
+                ("begin", "exchange", bytes, Act::Begin(exchange, local))
             }
             Action::Wait { collective } => {
-                let exchange = lists
-                    .open
-                    .remove(collective)
-                    .ok_or(ResolveFault::NotBegun {
-                        rank: self.rank,
-                        collective: *collective,
-                    })?;
+                let exchange = self.begun(*collective, lists)?;
                 let kind = self.plan.collectives.get(collective.0);
                 let name = kind.map_or("wait", |c| c.kind.name());
-                let received = exchange.pattern.receives.iter().flat_map(|t| &t.boxes);
-                let elements: usize = received.map(|b| b.elements().unwrap_or(0)).sum();
-                let bytes = elements * exchange.dst.dtype().bytes();
-                (name, "exchange", bytes as u64, Act::Wait(exchange))
+                (name, "exchange", received(&exchange), Act::Wait(exchange))
             }
             Action::Copy { src, dst, boxes } => {
                 let (src, dst) = (self.view(*src)?, self.view(*dst)?);
                 let boxes = self.checked(boxes, src, dst)?;
-                let bytes = boxes.elements() * src.dtype().bytes();
-                (
-                    "copy",
-                    "copy",
-                    bytes as u64,
-                    Act::Copy(Move { src, dst, boxes }),
-                )
+                let bytes = size(boxes.elements(), src);
+                ("copy", "copy", bytes, Act::Copy(Move { src, dst, boxes }))
             }
             Action::Free { .. } => ("free", "free", 0, Act::Free),
         };
@@ -172,6 +140,22 @@ impl<B: Backend> Builder<'_, B> {
             bytes,
             action,
         })
+    }
+
+    fn pattern(&self, pattern: PatternId, lists: &Lists) -> Result<Arc<Pattern>, RuntimeError> {
+        let rank = self.rank;
+        let found = lists.patterns.get(pattern.0).map(Arc::clone);
+        found.ok_or_else(|| ResolveFault::NoPattern { rank, pattern }.into())
+    }
+
+    fn begun(
+        &self,
+        collective: CollectiveId,
+        lists: &mut Lists,
+    ) -> Result<Arc<Exchange>, RuntimeError> {
+        let rank = self.rank;
+        let found = lists.open.remove(&collective);
+        found.ok_or_else(|| ResolveFault::NotBegun { rank, collective }.into())
     }
 
     fn carries(&self, rank: &RankPlan) -> Result<Vec<Move>, RuntimeError> {
@@ -246,4 +230,25 @@ struct Lists {
     patterns: Vec<Arc<Pattern>>,
     /// Exchanges begun and not yet waited for.
     open: BTreeMap<CollectiveId, Arc<Exchange>>,
+}
+
+/// Bytes of `elements` elements of a buffer, for the trace.
+fn size(elements: usize, view: View) -> u64 {
+    elements.saturating_mul(view.dtype().bytes()) as u64
+}
+
+/// Bytes that a kernel reads and writes.
+fn touched(call: &KernelCall) -> u64 {
+    let operands = call.operands().unwrap_or_default();
+    let bytes = operands
+        .iter()
+        .map(|o| o.elements.saturating_mul(o.dtype.bytes()));
+    bytes.fold(0, usize::saturating_add) as u64
+}
+
+/// Bytes that an exchange delivers.
+fn received(exchange: &Exchange) -> u64 {
+    let boxes = exchange.pattern.receives.iter().flat_map(|t| &t.boxes);
+    let elements = boxes.map(|b| b.elements().unwrap_or(0));
+    size(elements.fold(0, usize::saturating_add), exchange.dst)
 }

@@ -200,8 +200,11 @@ impl HostTensor {
     }
 }
 
-/// Product of the dimensions, or `None` when it overflows.
+/// Product of the dimensions, or `None` when it overflows; zero whenever a dimension is zero.
 pub(crate) fn elements(shape: &[usize]) -> Option<usize> {
+    if shape.contains(&0) {
+        return Some(0);
+    }
     shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))
 }
 

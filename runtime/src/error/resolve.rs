@@ -17,6 +17,12 @@ pub enum ResolveFault {
         /// What is wrong.
         source: CallError,
     },
+    /// A call reached the kernels of another family.
+    #[error("kernel {kernel} is not in the family that it was looked for in")]
+    OtherFamily {
+        /// Name of the kernel.
+        kernel: &'static str,
+    },
     /// A call lacks an operand that its kernel needs.
     #[error("kernel {kernel} needs an operand `{operand}`")]
     NoOperand {

@@ -11,7 +11,7 @@ use terrace_runtime::{Checkpoint, HostTensor, RuntimeError, Session, SessionOpti
 const BOUND: Duration = Duration::from_secs(10);
 
 /// Limit of a wait in tests of stalls.
-const TIMEOUT: Duration = Duration::from_millis(300);
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 fn faulty(plan: Plan, backend: Faulty, timeout: Duration) -> Session<Faulty> {
     let options = SessionOptions {
@@ -112,7 +112,7 @@ fn a_stalled_exchange_prints_where_every_rank_is() {
     assert_eq!(
         failure(&mut session),
         "rank 0, step 2 of 4, wait for all_gather (collective 0) at `attn1` waits for rank 1 to \
-         begin collective 0, but no rank has made progress for 300ms. The ranks are at:\n  \
+         begin collective 0, but no rank has made progress for 1s. The ranks are at:\n  \
          rank 0, step 2 of 4, wait for all_gather (collective 0) at `attn1`\n  \
          rank 1, step 0 of 4, gate_add at `ff`"
     );
@@ -148,14 +148,37 @@ fn every_waiting_rank_stops_when_one_stalls() {
 fn a_rank_with_more_work_is_no_stall() {
     let mut plan = gather_plan(&[2, 3]);
     let first = plan.ranks[1].steps[0].clone();
-    for _ in 0..5 {
+    for _ in 0..12 {
         plan.ranks[1].steps.insert(0, first.clone());
     }
-    let slow = Fault::Slow(TIMEOUT / 2);
+    let slow = Fault::Slow(TIMEOUT / 10);
     let mut session = faulty(plan, Faulty::new(1, None, slow), TIMEOUT);
     session.run().unwrap();
     let y = session.get("y").unwrap();
     assert_eq!(y.as_f32().unwrap()[..5], [0.0, 2.0, 4.0, 6.0, 8.0]);
+}
+
+#[test]
+fn ranks_share_the_cores_unless_told_otherwise() {
+    let cores = std::thread::available_parallelism().unwrap().get();
+    for (asked, ranks, expected) in [(3, 2, 3), (0, 1, cores), (0, 2 * cores, 1)] {
+        let backend = Faulty::new(0, Some(9), Fault::Fail);
+        let threads = Arc::clone(&backend.threads);
+        let mut session = Session::new(
+            Arc::new(backend),
+            Arc::new(gather_plan(&vec![1; ranks])),
+            &Checkpoint::empty(),
+            &WeightCache::new(),
+            SessionOptions {
+                threads: asked,
+                ..options()
+            },
+        )
+        .unwrap();
+        session.set("x", &counting(&[ranks])).unwrap();
+        session.run().unwrap();
+        assert_eq!(threads.load(Ordering::SeqCst), expected);
+    }
 }
 
 #[test]

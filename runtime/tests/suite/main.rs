@@ -9,6 +9,7 @@
 mod checkpoints;
 mod common;
 mod failures;
+mod kernels;
 mod refusals;
 mod running;
 mod tensors;

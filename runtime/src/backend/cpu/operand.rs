@@ -256,6 +256,12 @@ impl<'a> Binder<'a> {
         ResolveFault::NoOperand { kernel, operand }.into()
     }
 
+    /// The error for a call that reached the kernels of another family.
+    pub(super) fn other_family(&self) -> RuntimeError {
+        let kernel = self.kernel;
+        ResolveFault::OtherFamily { kernel }.into()
+    }
+
     fn find(&self, name: &'static str) -> Option<&(OperandUse, View)> {
         self.operands
             .iter()

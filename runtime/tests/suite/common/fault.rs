@@ -33,6 +33,8 @@ pub struct Faulty {
     pub release: Arc<AtomicBool>,
     /// Number of ranks whose memory is allocated.
     pub alive: Arc<AtomicUsize>,
+    /// Threads that the last kernel could use.
+    pub threads: Arc<AtomicUsize>,
     addresses: Mutex<Vec<usize>>,
 }
 
@@ -65,6 +67,7 @@ impl Faulty {
             fault,
             release: Arc::default(),
             alive: Arc::default(),
+            threads: Arc::default(),
             addresses: Mutex::default(),
         }
     }
@@ -144,6 +147,8 @@ impl Backend for Faulty {
     }
 
     unsafe fn launch(&self, lane: &Self::Lane, launch: &Launch) -> Result<(), KernelError> {
+        let threads = rayon::current_num_threads();
+        self.threads.store(threads, Ordering::SeqCst);
         match launch.fault {
             None | Some(Fault::Copy) => {}
             Some(Fault::Fail) => return Err(refusal("gate_add")),

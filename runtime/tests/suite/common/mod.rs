@@ -4,7 +4,7 @@ mod draft;
 mod fault;
 mod plans;
 
-pub use draft::{Draft, boxed, whole};
+pub use draft::{Draft, boxed, slot, whole};
 pub use fault::{Fault, Faulty};
 pub use plans::*;
 

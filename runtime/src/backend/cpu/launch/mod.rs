@@ -1,4 +1,4 @@
-//! From kernel call to kernel: one exhaustive match, one file per family of kernels.
+//! From kernel call to kernel: exhaustive matches, one file per family of kernels.
 //!
 //! Invariant: every operand of a call goes through a [`Binder`], which has checked it; a result that is
 //! its own input is read from a copy, since kernels take distinct slices. Epsilons, scales and
@@ -28,6 +28,33 @@ pub(super) fn prepare(
 ) -> Result<Run, RuntimeError> {
     let b = &Binder::new(memory, weights, call)?;
     match call {
+        KernelCall::Linear { .. }
+        | KernelCall::NormModulate { .. }
+        | KernelCall::GateAdd { .. }
+        | KernelCall::QkNormRope { .. }
+        | KernelCall::Activate { .. }
+        | KernelCall::GatedGelu { .. } => row_kernels(b, call),
+        KernelCall::Attention { .. }
+        | KernelCall::AttentionStep { .. }
+        | KernelCall::AttentionFinish { .. } => attention_kernels(b, call),
+        KernelCall::Embedding { .. }
+        | KernelCall::RelativeBias { .. }
+        | KernelCall::TimestepEmbedding { .. }
+        | KernelCall::PositionTable { .. }
+        | KernelCall::Join { .. } => table_kernels(b, call),
+        KernelCall::Conv3d { .. }
+        | KernelCall::ConvCache { .. }
+        | KernelCall::GroupNorm { .. }
+        | KernelCall::Upsample { .. } => video_kernels(b, call),
+        KernelCall::Denoise { .. } | KernelCall::Advance { .. } | KernelCall::Noise { .. } => {
+            sampler_kernels(b, call)
+        }
+    }
+}
+
+/// Kernels over rows of channels.
+fn row_kernels(b: &Binder<'_>, call: &KernelCall) -> Result<Run, RuntimeError> {
+    match call {
         KernelCall::Linear { rows, epilogue, .. } => rows::linear(b, *rows, epilogue),
         KernelCall::NormModulate {
             batch,
@@ -49,6 +76,27 @@ pub(super) fn prepare(
         } => rows::qk_norm_rope(b, [*batch, *rows, *heads, *head_dim], *norm, *rope),
         KernelCall::Activate { function, .. } => rows::activate(b, *function),
         KernelCall::GatedGelu { rows, width, .. } => rows::gated_gelu(b, *rows, *width),
+        KernelCall::Attention { .. }
+        | KernelCall::AttentionStep { .. }
+        | KernelCall::AttentionFinish { .. }
+        | KernelCall::Embedding { .. }
+        | KernelCall::RelativeBias { .. }
+        | KernelCall::TimestepEmbedding { .. }
+        | KernelCall::PositionTable { .. }
+        | KernelCall::Join { .. }
+        | KernelCall::Conv3d { .. }
+        | KernelCall::ConvCache { .. }
+        | KernelCall::GroupNorm { .. }
+        | KernelCall::Upsample { .. }
+        | KernelCall::Denoise { .. }
+        | KernelCall::Advance { .. }
+        | KernelCall::Noise { .. } => Err(b.other_family()),
+    }
+}
+
+/// Attention, whole or in blocks.
+fn attention_kernels(b: &Binder<'_>, call: &KernelCall) -> Result<Run, RuntimeError> {
+    match call {
         KernelCall::Attention {
             shape, q, k, v, y, ..
         } => attention::whole(b, *shape, [q, k, v, y]),
@@ -66,6 +114,30 @@ pub(super) fn prepare(
             head_dim,
             ..
         } => attention::finish(b, *rows, *heads, *head_dim),
+        KernelCall::Linear { .. }
+        | KernelCall::NormModulate { .. }
+        | KernelCall::GateAdd { .. }
+        | KernelCall::QkNormRope { .. }
+        | KernelCall::Activate { .. }
+        | KernelCall::GatedGelu { .. }
+        | KernelCall::Embedding { .. }
+        | KernelCall::RelativeBias { .. }
+        | KernelCall::TimestepEmbedding { .. }
+        | KernelCall::PositionTable { .. }
+        | KernelCall::Join { .. }
+        | KernelCall::Conv3d { .. }
+        | KernelCall::ConvCache { .. }
+        | KernelCall::GroupNorm { .. }
+        | KernelCall::Upsample { .. }
+        | KernelCall::Denoise { .. }
+        | KernelCall::Advance { .. }
+        | KernelCall::Noise { .. } => Err(b.other_family()),
+    }
+}
+
+/// Kernels that look up or compute rows.
+fn table_kernels(b: &Binder<'_>, call: &KernelCall) -> Result<Run, RuntimeError> {
+    match call {
         KernelCall::Embedding {
             width, vocabulary, ..
         } => embed::tokens(b, *vocabulary, *width),
@@ -100,6 +172,28 @@ pub(super) fn prepare(
             width,
             ..
         } => embed::join(b, [*batch, *text_rows, *video_rows, *width]),
+        KernelCall::Linear { .. }
+        | KernelCall::NormModulate { .. }
+        | KernelCall::GateAdd { .. }
+        | KernelCall::QkNormRope { .. }
+        | KernelCall::Activate { .. }
+        | KernelCall::GatedGelu { .. }
+        | KernelCall::Attention { .. }
+        | KernelCall::AttentionStep { .. }
+        | KernelCall::AttentionFinish { .. }
+        | KernelCall::Conv3d { .. }
+        | KernelCall::ConvCache { .. }
+        | KernelCall::GroupNorm { .. }
+        | KernelCall::Upsample { .. }
+        | KernelCall::Denoise { .. }
+        | KernelCall::Advance { .. }
+        | KernelCall::Noise { .. } => Err(b.other_family()),
+    }
+}
+
+/// Kernels over video.
+fn video_kernels(b: &Binder<'_>, call: &KernelCall) -> Result<Run, RuntimeError> {
+    match call {
         KernelCall::Conv3d { shape, .. } => video::conv3d(b, *shape),
         KernelCall::ConvCache {
             batch,
@@ -133,8 +227,49 @@ pub(super) fn prepare(
             time,
             ..
         } => video::upsample(b, *batch, *grid, *channels, *time),
+        KernelCall::Linear { .. }
+        | KernelCall::NormModulate { .. }
+        | KernelCall::GateAdd { .. }
+        | KernelCall::QkNormRope { .. }
+        | KernelCall::Activate { .. }
+        | KernelCall::GatedGelu { .. }
+        | KernelCall::Attention { .. }
+        | KernelCall::AttentionStep { .. }
+        | KernelCall::AttentionFinish { .. }
+        | KernelCall::Embedding { .. }
+        | KernelCall::RelativeBias { .. }
+        | KernelCall::TimestepEmbedding { .. }
+        | KernelCall::PositionTable { .. }
+        | KernelCall::Join { .. }
+        | KernelCall::Denoise { .. }
+        | KernelCall::Advance { .. }
+        | KernelCall::Noise { .. } => Err(b.other_family()),
+    }
+}
+
+/// Kernels of the denoising loop.
+fn sampler_kernels(b: &Binder<'_>, call: &KernelCall) -> Result<Run, RuntimeError> {
+    match call {
         KernelCall::Denoise { .. } => sampler::denoise(b),
         KernelCall::Advance { .. } => sampler::advance(b),
         KernelCall::Noise { boxes, .. } => sampler::noise(b, boxes),
+        KernelCall::Linear { .. }
+        | KernelCall::NormModulate { .. }
+        | KernelCall::GateAdd { .. }
+        | KernelCall::QkNormRope { .. }
+        | KernelCall::Activate { .. }
+        | KernelCall::GatedGelu { .. }
+        | KernelCall::Attention { .. }
+        | KernelCall::AttentionStep { .. }
+        | KernelCall::AttentionFinish { .. }
+        | KernelCall::Embedding { .. }
+        | KernelCall::RelativeBias { .. }
+        | KernelCall::TimestepEmbedding { .. }
+        | KernelCall::PositionTable { .. }
+        | KernelCall::Join { .. }
+        | KernelCall::Conv3d { .. }
+        | KernelCall::ConvCache { .. }
+        | KernelCall::GroupNorm { .. }
+        | KernelCall::Upsample { .. } => Err(b.other_family()),
     }
 }
