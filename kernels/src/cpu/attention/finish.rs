@@ -35,25 +35,26 @@ impl AttentionFinish<'_> {
         check::length(KERNEL, "y", rows * heads * dim, self.y.len())?;
         for_rows(self.y, dim, |head, out| {
             let (accumulator, rest) = self.state[head * entry..][..entry].split_at(dim);
-            divide(accumulator, rest[1], out);
+            out.copy_from_slice(accumulator);
+            divide(out, rest[1]);
         });
         Ok(())
     }
 }
 
-/// `y = accumulator / sum`, zeros when there was no key.
-pub(super) fn divide(accumulator: &[f32], sum: f32, y: &mut [f32]) {
+/// Divides an accumulator by its sum; zeros when there was no key.
+pub(super) fn divide(accumulator: &mut [f32], sum: f32) {
     if sum == 0.0 {
-        y.fill(0.0);
+        accumulator.fill(0.0);
     } else {
-        divide_row(accumulator, sum, y);
+        divide_row(accumulator, sum);
     }
 }
 
 multiversion! {
-    fn divide_row(accumulator: &[f32], sum: f32, y: &mut [f32]) {
-        for (y, &a) in y.iter_mut().zip(accumulator) {
-            *y = a / sum;
+    fn divide_row(accumulator: &mut [f32], sum: f32) {
+        for v in accumulator.iter_mut() {
+            *v /= sum;
         }
     }
 }

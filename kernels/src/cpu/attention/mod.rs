@@ -2,21 +2,22 @@
 //! finish that follows the last step.
 //!
 //! Invariants: the arithmetic of a query row of a head depends on that row and the keys alone. Keys are
-//! taken in blocks of 64 counted from the first; after each block the row's maximum, sum and
+//! taken in blocks of 96 counted from the first; after each block the row's maximum, sum and
 //! accumulator are up to date (Dao et al., FlashAttention, 2022; Milakov and Gimelshein, online
-//! softmax, 2018). A step that begins at a multiple of 64 therefore continues with the same bits.
+//! softmax, 2018). A step that begins at a multiple of 96 therefore continues with the same bits.
 //! Refused: views outside their data, output views whose rows overlap, operands whose lengths disagree.
 
-mod block;
+mod buffers;
 mod finish;
+mod task;
 mod view;
 
 use super::check;
 use super::simd::{InstructionSet, instruction_set};
 use super::split::Scattered;
 use crate::KernelError;
-use block::{Inputs, Output, attend};
 pub use finish::AttentionFinish;
+use task::{Inputs, Output, attend};
 pub use view::{HeadsView, HeadsViewMut};
 
 /// `y = softmax(scale q k^T + bias) v` for every head; no key gives zeros.

@@ -183,7 +183,9 @@ impl<P: Product> Block<'_, P> {
                 let tile = Tile {
                     depth: depth.len(),
                     a: self.x[row * STRIDE..].as_ptr(),
+                    a_depth: 1,
                     b: b.as_ptr().cast(),
+                    b_depth: LANES,
                     b_panel: self.weight.k() * LANES,
                     c: self.sums[row * stride + panel * LANES..].as_mut_ptr(),
                     c_row: stride,

@@ -13,15 +13,19 @@ use crate::cpu::simd::{Portable, Simd};
 pub(in crate::cpu) struct Tile {
     /// Terms of the sum.
     pub depth: usize,
-    /// Rows; the distance between them is a parameter of the tile.
+    /// Left operand; the distance between its rows is a parameter of the tile.
     pub a: *const f32,
-    /// Panels of 16 columns.
+    /// Elements of `a` between terms.
+    pub a_depth: usize,
+    /// Right operand, panels of 16 columns.
     pub b: *const f32,
-    /// Elements between panels.
+    /// Elements of `b` between terms.
+    pub b_depth: usize,
+    /// Elements of `b` between panels.
     pub b_panel: usize,
     /// Result.
     pub c: *mut f32,
-    /// Elements between rows of the result.
+    /// Elements of `c` between rows.
     pub c_row: usize,
     /// What is done with the result.
     pub store: Store,
@@ -34,42 +38,62 @@ pub(in crate::cpu) enum Store {
     Set,
     /// c = c + tile.
     Add,
-    /// c = c * factor of the row + tile.
+    /// c = c * factor of the column + tile.
     Scale(*const f32),
 }
 
-/// The tile of an instruction set, as large as its registers allow.
+/// The tiles of an instruction set, as large as its registers allow.
+///
+/// Safety of the tiles: the pointers are valid for the tile's rows and panels, that is for reads of
+/// `depth` elements of each row of `a`, `ROW` apart; of 16 elements of each panel of `b` for each of
+/// `depth` terms; for reads and writes of 16 elements of each panel of each row of `c`; and for reads
+/// of a factor per column.
 pub(in crate::cpu) trait Micro: Simd {
     /// Rows of a tile.
     const ROWS: usize;
     /// Panels of a tile at most.
     const PANELS: usize;
+    /// Rows of a narrow tile, which is lower so that fewer rows hang over.
+    const NARROW_ROWS: usize;
+    /// Panels of a narrow tile.
+    const NARROW_PANELS: usize;
 
     /// Computes `ROWS` rows of `panels` panels.
     ///
     /// # Safety
-    /// `1 <= panels <= PANELS`, and the pointers are valid for that many rows and panels: reads of
-    /// `depth` elements of each row of `a`, `STRIDE` apart; reads of `16 * depth` elements of each
-    /// panel of `b`; reads and writes of `16 * panels` elements of each row of `c`; reads of a factor
-    /// per row.
-    unsafe fn tile<const STRIDE: usize>(self, panels: usize, tile: &Tile);
+    /// `1 <= panels <= PANELS`, and the pointers as said above.
+    unsafe fn tile<const ROW: usize>(self, panels: usize, tile: &Tile);
+
+    /// Computes `NARROW_ROWS` rows of `NARROW_PANELS` panels.
+    ///
+    /// # Safety
+    /// The pointers as said above.
+    unsafe fn narrow_tile<const ROW: usize>(self, tile: &Tile);
 }
 
 #[cfg(target_arch = "x86_64")]
 impl Micro for Avx512 {
     const ROWS: usize = 14;
     const PANELS: usize = 2;
+    const NARROW_ROWS: usize = 8;
+    const NARROW_PANELS: usize = 3;
 
     #[inline(always)]
-    unsafe fn tile<const STRIDE: usize>(self, panels: usize, tile: &Tile) {
+    unsafe fn tile<const ROW: usize>(self, panels: usize, tile: &Tile) {
         // SAFETY: the caller's promise.
         unsafe {
             if panels == 1 {
-                compute::<Self, STRIDE, 14, 1>(self, tile);
+                compute::<Self, ROW, 14, 1>(self, tile);
             } else {
-                compute::<Self, STRIDE, 14, 2>(self, tile);
+                compute::<Self, ROW, 14, 2>(self, tile);
             }
         }
+    }
+
+    #[inline(always)]
+    unsafe fn narrow_tile<const ROW: usize>(self, tile: &Tile) {
+        // SAFETY: the caller's promise.
+        unsafe { compute::<Self, ROW, 8, 3>(self, tile) };
     }
 }
 
@@ -77,64 +101,84 @@ impl Micro for Avx512 {
 impl Micro for Avx2 {
     const ROWS: usize = 6;
     const PANELS: usize = 1;
+    const NARROW_ROWS: usize = 6;
+    const NARROW_PANELS: usize = 1;
 
     #[inline(always)]
-    unsafe fn tile<const STRIDE: usize>(self, _panels: usize, tile: &Tile) {
+    unsafe fn tile<const ROW: usize>(self, _panels: usize, tile: &Tile) {
         // SAFETY: the caller's promise.
-        unsafe { compute::<Self, STRIDE, 6, 2>(self, tile) };
+        unsafe { compute::<Self, ROW, 6, 2>(self, tile) };
+    }
+
+    #[inline(always)]
+    unsafe fn narrow_tile<const ROW: usize>(self, tile: &Tile) {
+        // SAFETY: the caller's promise.
+        unsafe { compute::<Self, ROW, 6, 2>(self, tile) };
     }
 }
 
 impl Micro for Portable {
     const ROWS: usize = 2;
     const PANELS: usize = 1;
+    const NARROW_ROWS: usize = 2;
+    const NARROW_PANELS: usize = 1;
 
     #[inline(always)]
-    unsafe fn tile<const STRIDE: usize>(self, _panels: usize, tile: &Tile) {
+    unsafe fn tile<const ROW: usize>(self, _panels: usize, tile: &Tile) {
         // SAFETY: the caller's promise.
-        unsafe { compute::<Self, STRIDE, 2, 1>(self, tile) };
+        unsafe { compute::<Self, ROW, 2, 1>(self, tile) };
+    }
+
+    #[inline(always)]
+    unsafe fn narrow_tile<const ROW: usize>(self, tile: &Tile) {
+        // SAFETY: the caller's promise.
+        unsafe { compute::<Self, ROW, 2, 1>(self, tile) };
     }
 }
 
 /// A tile of `ROWS` rows and `VECTORS` vectors.
 ///
 /// # Safety
-/// As for [`Micro::tile`].
+/// As for [`Micro`].
 #[inline(always)]
-unsafe fn compute<S: Simd, const STRIDE: usize, const ROWS: usize, const VECTORS: usize>(
+unsafe fn compute<S: Simd, const ROW: usize, const ROWS: usize, const VECTORS: usize>(
     s: S,
     tile: &Tile,
 ) {
-    let mut sums = [[s.splat(0.0); VECTORS]; ROWS];
-    let mut b = [tile.b; VECTORS];
-    for (v, b) in b.iter_mut().enumerate() {
+    let mut offsets = [0; VECTORS];
+    for (v, offset) in offsets.iter_mut().enumerate() {
         let column = v * S::LANES;
-        *b = b.wrapping_add(column / LANES * tile.b_panel + column % LANES);
+        *offset = column / LANES * tile.b_panel + column % LANES;
     }
-    for d in 0..tile.depth {
+    let mut sums = [[s.splat(0.0); VECTORS]; ROWS];
+    let (mut a, mut b) = (tile.a, tile.b);
+    for _ in 0..tile.depth {
         let mut columns = [s.splat(0.0); VECTORS];
-        for (column, b) in columns.iter_mut().zip(b) {
+        for (column, &offset) in columns.iter_mut().zip(&offsets) {
             // SAFETY: inside the panel, by the caller's promise.
-            *column = unsafe { s.load(b.add(d * LANES)) };
+            *column = unsafe { s.load(b.add(offset)) };
         }
         for (r, sums) in sums.iter_mut().enumerate() {
             // SAFETY: inside the row, by the caller's promise.
-            let a = s.splat(unsafe { *tile.a.add(r * STRIDE + d) });
+            let a = s.splat(unsafe { *a.add(r * ROW) });
             for (sum, column) in sums.iter_mut().zip(columns) {
                 *sum = s.mul_add(a, column, *sum);
             }
         }
+        (a, b) = (a.wrapping_add(tile.a_depth), b.wrapping_add(tile.b_depth));
     }
     for (r, sums) in sums.iter().enumerate() {
         for (v, &sum) in sums.iter().enumerate() {
-            // SAFETY: inside the row of the result, by the caller's promise; the factor of a row
-            // exists.
+            // SAFETY: inside the row of the result, by the caller's promise; the factors of the
+            // columns exist.
             unsafe {
                 let c = tile.c.add(r * tile.c_row + v * S::LANES);
                 let value = match tile.store {
                     Store::Set => sum,
                     Store::Add => s.add(s.load(c), sum),
-                    Store::Scale(factors) => s.mul_add(s.load(c), s.splat(*factors.add(r)), sum),
+                    Store::Scale(factors) => {
+                        s.mul_add(s.load(c), s.load(factors.add(v * S::LANES)), sum)
+                    }
                 };
                 s.store(value, c);
             }

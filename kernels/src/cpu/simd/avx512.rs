@@ -56,26 +56,4 @@ impl Simd for Avx512 {
             _mm512_slli_epi32::<23>(_mm512_castps_si512(n)),
         ));
     }
-
-    #[inline(always)]
-    fn sum(self, v: __m512) -> f32 {
-        // SAFETY: the token exists only where AVX-512 was detected.
-        unsafe {
-            let v = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
-            let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
-            let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
-            _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)))
-        }
-    }
-
-    #[inline(always)]
-    fn largest(self, v: __m512) -> f32 {
-        // SAFETY: the token exists only where AVX-512 was detected.
-        unsafe {
-            let v = _mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
-            let v = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
-            let v = _mm_max_ps(v, _mm_movehl_ps(v, v));
-            _mm_cvtss_f32(_mm_max_ss(v, _mm_movehdup_ps(v)))
-        }
-    }
 }

@@ -139,8 +139,4 @@ pub(super) trait Simd: Copy {
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// Adds the low bits of `n` to the exponent of `x`.
     fn add_exponent(self, x: Self::V, n: Self::V) -> Self::V;
-    /// The sum of the lanes, halves added to each other until one lane is left.
-    fn sum(self, v: Self::V) -> f32;
-    /// The largest lane.
-    fn largest(self, v: Self::V) -> f32;
 }

@@ -19,13 +19,6 @@ fn zip(a: [f32; LANES], b: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> [f32; L
     array::from_fn(|i| f(a[i], b[i]))
 }
 
-#[inline(always)]
-fn fold(v: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
-    let v: [f32; 8] = array::from_fn(|i| f(v[i], v[i + 8]));
-    let v: [f32; 4] = array::from_fn(|i| f(v[i], v[i + 4]));
-    f(f(v[0], v[2]), f(v[1], v[3]))
-}
-
 impl Simd for Portable {
     type V = [f32; LANES];
     const LANES: usize = LANES;
@@ -76,15 +69,5 @@ impl Simd for Portable {
         zip(x, n, |x, n| {
             f32::from_bits(x.to_bits().wrapping_add(n.to_bits() << 23))
         })
-    }
-
-    #[inline(always)]
-    fn sum(self, v: Self::V) -> f32 {
-        fold(v, |a, b| a + b)
-    }
-
-    #[inline(always)]
-    fn largest(self, v: Self::V) -> f32 {
-        fold(v, |a, b| if a > b { a } else { b })
     }
 }

@@ -1,0 +1,353 @@
+//! One task of attention: some query rows of a head against all keys.
+//!
+//! Invariants: keys in blocks of [`KEYS`], each a row of the left operand; queries are the columns of
+//! both products, so a query's arithmetic is that of its lane. Scores live for one group of queries
+//! and one block.
+
+use rayon::prelude::*;
+
+use super::buffers::{Buffers, KEYS, PART, STRIDE, Sizes};
+use super::finish::divide;
+use super::view::{Heads, HeadsView, Shape};
+use crate::KernelError;
+use crate::cpu::check;
+use crate::cpu::gemm::{LANES, Micro, Store, Tile, flat};
+use crate::cpu::scratch::with_scratch;
+use crate::cpu::simd::{InstructionSet, Kernel, exp_nonpositive};
+use crate::cpu::split::Scattered;
+
+/// Queries of the widest group; a multiple of the width of every instruction set.
+pub(super) const MAX_WIDTH: usize = 48;
+
+/// Query rows of a task at most.
+const ROWS: usize = 5 * MAX_WIDTH;
+
+/// Tasks per thread that the work is divided into at least, if it is large enough.
+const TASKS_PER_THREAD: usize = 4;
+
+/// The operands that are read.
+pub(super) struct Inputs<'a> {
+    pub batch: usize,
+    pub heads: usize,
+    pub q_rows: usize,
+    pub kv_rows: usize,
+    pub dim: usize,
+    pub scale: f32,
+    pub q: HeadsView<'a>,
+    pub k: HeadsView<'a>,
+    pub v: HeadsView<'a>,
+    pub bias: Option<&'a [f32]>,
+}
+
+/// Where the result goes.
+pub(super) enum Output<'a> {
+    /// The quotient, into a view.
+    Rows(Heads<'a>),
+    /// A running state that is begun.
+    NewState(Scattered<'a>),
+    /// A running state that is continued.
+    State(Scattered<'a>),
+}
+
+impl Inputs<'_> {
+    /// `[batch, q_rows, heads, dim]`.
+    pub(super) fn q_shape(&self) -> Shape {
+        [self.batch, self.q_rows, self.heads, self.dim]
+    }
+
+    /// Refuses operands that are too short, and heads without channels.
+    pub(super) fn check(&self, kernel: &'static str) -> Result<(), KernelError> {
+        if self.dim == 0 {
+            return Err(check::argument(kernel, "head_dim", "at least 1", "0"));
+        }
+        let shape = [self.batch, self.heads, self.q_rows, self.dim];
+        check::product(kernel, "batch, heads, q_rows, head_dim", &shape)?;
+        self.q.check(kernel, "q", self.q_shape())?;
+        let keys = [self.batch, self.kv_rows, self.heads, self.dim];
+        self.k.check(kernel, "k", keys)?;
+        self.v.check(kernel, "v", keys)?;
+        let shape = [self.heads, self.q_rows, self.kv_rows];
+        let bias = check::product(kernel, "heads, q_rows, kv_rows", &shape)?;
+        check::optional_length(kernel, "bias", bias, self.bias)
+    }
+}
+
+/// Computes all heads of all query rows.
+pub(super) fn attend(set: InstructionSet, inputs: &Inputs<'_>, output: &Output<'_>) {
+    let (heads, q_rows) = (inputs.batch * inputs.heads, inputs.q_rows);
+    if heads == 0 || q_rows == 0 {
+        return;
+    }
+    let wanted = (TASKS_PER_THREAD * rayon::current_num_threads()).div_ceil(heads);
+    let rows = q_rows
+        .div_ceil(wanted)
+        .min(ROWS)
+        .next_multiple_of(MAX_WIDTH);
+    let blocks = q_rows.div_ceil(rows);
+    (0..heads * blocks)
+        .into_par_iter()
+        .with_max_len(1)
+        .for_each(|task| {
+            let (head, first) = (task / blocks, task % blocks * rows);
+            let rows = rows.min(q_rows - first);
+            let size = Sizes {
+                queries: rows.next_multiple_of(MAX_WIDTH),
+                dim: inputs.dim,
+            };
+            with_scratch(size.lines(), |lines| {
+                set.run(Task {
+                    inputs,
+                    output,
+                    b: head / inputs.heads,
+                    head: head % inputs.heads,
+                    first,
+                    rows,
+                    size,
+                    buffers: size.split(flat(lines)),
+                });
+            });
+        });
+}
+
+/// Query rows of one head of one batch item.
+struct Task<'a> {
+    inputs: &'a Inputs<'a>,
+    output: &'a Output<'a>,
+    b: usize,
+    head: usize,
+    /// First query row.
+    first: usize,
+    /// Query rows.
+    rows: usize,
+    size: Sizes,
+    buffers: Buffers<'a>,
+}
+
+impl Kernel for Task<'_> {
+    #[inline(always)]
+    fn run<S: Micro>(mut self, simd: S) {
+        let width = S::NARROW_PANELS * LANES;
+        self.load_queries(width);
+        self.load_state(width);
+        let kv_rows = self.inputs.kv_rows;
+        for key in (0..kv_rows).step_by(KEYS) {
+            let count = KEYS.min(kv_rows - key);
+            self.load_keys(key, count);
+            self.load_values(key, count);
+            for group in 0..self.rows.div_ceil(width) {
+                self.score(simd, group, count);
+                self.add_bias(width, group, key, count);
+                self.weigh(simd, group, count);
+                self.accumulate(simd, group, count);
+            }
+        }
+        self.store(width);
+    }
+}
+
+impl Task<'_> {
+    /// Transposes the queries into the groups' columns, scaled; columns behind the last are zero.
+    fn load_queries(&mut self, width: usize) {
+        let Inputs { dim, scale, .. } = *self.inputs;
+        for (group, out) in self.buffers.q.chunks_exact_mut(dim * width).enumerate() {
+            for lane in 0..width {
+                let row = group * width + lane;
+                let column = out.iter_mut().skip(lane).step_by(width);
+                if row < self.rows {
+                    let q = self.inputs.q.head(self.b, self.first + row, self.head, dim);
+                    column.zip(q).for_each(|(out, &v)| *out = v * scale);
+                } else {
+                    column.for_each(|out| *out = 0.0);
+                }
+            }
+        }
+    }
+
+    /// Begins the running state, or reads it.
+    fn load_state(&mut self, width: usize) {
+        let dim = self.size.dim;
+        self.buffers.sums.fill(0.0);
+        self.buffers.maxima.fill(f32::NEG_INFINITY);
+        self.buffers.totals.fill(0.0);
+        let Output::State(state) = self.output else {
+            return;
+        };
+        for row in 0..self.rows {
+            // SAFETY: this task alone handles this row and head.
+            let entry = unsafe { state.slice(self.state_index(row), dim + 2) };
+            let sums = &mut self.buffers.sums[column(self.size, width, row)..];
+            for (sum, &v) in sums.iter_mut().step_by(width).zip(&entry[..dim]) {
+                *sum = v;
+            }
+            self.buffers.maxima[row] = entry[dim];
+            self.buffers.totals[row] = entry[dim + 1];
+        }
+    }
+
+    fn state_index(&self, row: usize) -> usize {
+        let Inputs {
+            heads, q_rows, dim, ..
+        } = *self.inputs;
+        ((self.b * q_rows + self.first + row) * heads + self.head) * (dim + 2)
+    }
+
+    /// Copies a block of keys in parts of 64 channels.
+    fn load_keys(&mut self, key: usize, count: usize) {
+        for index in 0..count {
+            let k = self
+                .inputs
+                .k
+                .head(self.b, key + index, self.head, self.size.dim);
+            for (part, channels) in k.chunks(PART).enumerate() {
+                let row = &mut self.buffers.k[(part * KEYS + index) * STRIDE..];
+                row[..channels.len()].copy_from_slice(channels);
+            }
+        }
+    }
+
+    /// Copies a block of values; channels behind the last are zero.
+    fn load_values(&mut self, key: usize, count: usize) {
+        let (dim, stride) = (self.size.dim, self.size.value_stride());
+        let rows = self.buffers.v.chunks_exact_mut(stride).take(count);
+        for (index, row) in rows.enumerate() {
+            let v = self.inputs.v.head(self.b, key + index, self.head, dim);
+            row[..dim].copy_from_slice(v);
+            row[dim..].fill(0.0);
+        }
+    }
+
+    /// The scores of a group of queries.
+    #[inline(always)]
+    fn score<S: Micro>(&mut self, simd: S, group: usize, count: usize) {
+        let (dim, width) = (self.size.dim, S::NARROW_PANELS * LANES);
+        for key in (0..count).step_by(S::NARROW_ROWS) {
+            for part in 0..self.size.parts() {
+                let channel = part * PART;
+                let tile = Tile {
+                    depth: PART.min(dim - channel),
+                    a: self.buffers.k[(part * KEYS + key) * STRIDE..].as_ptr(),
+                    a_depth: 1,
+                    b: self.buffers.q[(group * dim + channel) * width..].as_ptr(),
+                    b_depth: width,
+                    b_panel: LANES,
+                    c: self.buffers.scores[key * width..].as_mut_ptr(),
+                    c_row: width,
+                    store: if part == 0 { Store::Set } else { Store::Add },
+                };
+                // SAFETY: the keys and the scores have KEYS rows, a multiple of the tile's; a group
+                // of queries has the tile's width.
+                unsafe { simd.narrow_tile::<STRIDE>(&tile) };
+            }
+        }
+    }
+
+    fn add_bias(&mut self, width: usize, group: usize, key: usize, count: usize) {
+        let Some(bias) = self.inputs.bias else {
+            return;
+        };
+        let Inputs {
+            q_rows, kv_rows, ..
+        } = *self.inputs;
+        let first = group * width;
+        for (lane, row) in (first..self.rows.min(first + width)).enumerate() {
+            let row = self.head * q_rows + self.first + row;
+            let terms = &bias[row * kv_rows + key..][..count];
+            let scores = self.buffers.scores.iter_mut().skip(lane).step_by(width);
+            scores.zip(terms).for_each(|(score, &b)| *score += b);
+        }
+    }
+
+    /// Turns the scores of a group into weights and updates its maxima and totals.
+    #[inline(always)]
+    fn weigh<S: Micro>(&mut self, simd: S, group: usize, count: usize) {
+        let width = S::NARROW_PANELS * LANES;
+        for lane in (0..width).step_by(S::LANES) {
+            let query = group * width + lane;
+            let maxima = &mut self.buffers.maxima[query..query + S::LANES];
+            let totals = &mut self.buffers.totals[query..query + S::LANES];
+            let factors = &mut self.buffers.factors[lane..lane + S::LANES];
+            let scores = self.buffers.scores[lane..count * width].as_mut_ptr();
+            // SAFETY: the slices hold a vector each.
+            let (old, total) = unsafe { (simd.load(maxima.as_ptr()), simd.load(totals.as_ptr())) };
+            let mut new = old;
+            for key in 0..count {
+                // SAFETY: every row has `width` elements, and `lane` begins a vector of them.
+                new = simd.max(new, unsafe { simd.load(scores.add(key * width)) });
+            }
+            // A query that is masked so far has no maximum; anything finite may be subtracted.
+            let base = simd.max(simd.splat(f32::MIN), new);
+            let mut sum = simd.splat(0.0);
+            for key in 0..count {
+                // SAFETY: as above.
+                unsafe {
+                    let score = simd.load(scores.add(key * width));
+                    let weight = exp_nonpositive(simd, simd.sub(score, base));
+                    simd.store(weight, scores.add(key * width));
+                    sum = simd.add(sum, weight);
+                }
+            }
+            let factor = exp_nonpositive(simd, simd.sub(old, base));
+            // SAFETY: the slices hold a vector each.
+            unsafe {
+                simd.store(new, maxima.as_mut_ptr());
+                simd.store(simd.mul_add(total, factor, sum), totals.as_mut_ptr());
+                simd.store(factor, factors.as_mut_ptr());
+            }
+        }
+    }
+
+    /// Adds the weighted values to the sums of a group, which are scaled first.
+    #[inline(always)]
+    fn accumulate<S: Micro>(&mut self, simd: S, group: usize, count: usize) {
+        let (dim, width) = (self.size.dim, S::NARROW_PANELS * LANES);
+        let first = group * self.size.padded_dim();
+        for channel in (0..dim).step_by(S::NARROW_ROWS) {
+            let tile = Tile {
+                depth: count,
+                a: self.buffers.v[channel..].as_ptr(),
+                a_depth: self.size.value_stride(),
+                b: self.buffers.scores.as_ptr(),
+                b_depth: width,
+                b_panel: LANES,
+                c: self.buffers.sums[(first + channel) * width..].as_mut_ptr(),
+                c_row: width,
+                store: Store::Scale(self.buffers.factors.as_ptr()),
+            };
+            // SAFETY: the values and the sums have room for a tile behind the last channel; the
+            // weights have `count` rows of the tile's width, and the factors one.
+            unsafe { simd.narrow_tile::<1>(&tile) };
+        }
+    }
+
+    fn store(&mut self, width: usize) {
+        let dim = self.size.dim;
+        for row in 0..self.rows {
+            let (maximum, total) = (self.buffers.maxima[row], self.buffers.totals[row]);
+            let sums = &self.buffers.sums[column(self.size, width, row)..];
+            let sums = sums.iter().step_by(width).copied();
+            match self.output {
+                Output::Rows(y) => {
+                    // SAFETY: this task alone handles this row and head.
+                    let y = unsafe { y.head(self.b, self.first + row, self.head, dim) };
+                    y.iter_mut().zip(sums).for_each(|(y, sum)| *y = sum);
+                    divide(y, total);
+                }
+                Output::NewState(state) | Output::State(state) => {
+                    // SAFETY: this task alone handles this row and head.
+                    let entry = unsafe { state.slice(self.state_index(row), dim + 2) };
+                    let (accumulator, rest) = entry.split_at_mut(dim);
+                    accumulator
+                        .iter_mut()
+                        .zip(sums)
+                        .for_each(|(a, sum)| *a = sum);
+                    rest.copy_from_slice(&[maximum, total]);
+                }
+            }
+        }
+    }
+}
+
+/// Where the sums of a query begin.
+fn column(size: Sizes, width: usize, row: usize) -> usize {
+    row / width * size.padded_dim() * width + row % width
+}
