@@ -1,7 +1,8 @@
 //! Checks of carries: outputs that become inputs of the next call without leaving the ranks.
 //!
 //! A carry must do what delivering the output and giving it back as the input would do, so both
-//! sides hold the same part on every rank, and no carry may destroy what another still needs.
+//! sides hold the same part on every rank, box for box, and no carry may destroy what another still
+//! needs.
 
 use super::violation::{CarryFault, PlanViolation, Side, Violations};
 use crate::{BoxCopy, Carry, Plan, Port, Rank, RankPlan, Region};

@@ -133,9 +133,13 @@ fn check_pairs(
 }
 
 fn check_pair(plan: &Plan, from: &Issue, to: &Issue, table: u64) -> Result<(), CollectiveFault> {
-    let patterns = |issue: &Issue| plan.ranks[issue.rank.0].patterns.get(issue.pattern.0);
-    let sent = patterns(from).map_or(&[][..], |pattern| boxes(&pattern.sends, to.rank));
-    let received = patterns(to).map_or(&[][..], |pattern| boxes(&pattern.receives, from.rank));
+    let pattern = |issue: &Issue| plan.ranks[issue.rank.0].patterns.get(issue.pattern.0);
+    // A missing pattern is a violation of its step.
+    let (Some(sending), Some(receiving)) = (pattern(from), pattern(to)) else {
+        return Ok(());
+    };
+    let sent = boxes(&sending.sends, to.rank);
+    let received = boxes(&receiving.receives, from.rank);
     let (sender, receiver) = (from.rank, to.rank);
     if sent.len() != received.len() {
         return Err(CollectiveFault::Boxes {

@@ -94,7 +94,7 @@ impl<'a> Walk<'a> {
                     dst,
                 } => {
                     let result = self.exchange(*collective, *pattern, *src, *dst);
-                    self.report(result);
+                    self.report_moved(result, *dst);
                 }
                 Action::Wait { collective } => {
                     let result = self.wait(*collective);
@@ -102,7 +102,7 @@ impl<'a> Walk<'a> {
                 }
                 Action::Copy { src, dst, boxes } => {
                     let result = self.copy(*src, *dst, boxes);
-                    self.report(result);
+                    self.report_moved(result, *dst);
                 }
                 Action::Free { buffer } => {
                     let result = self.free(*buffer);
@@ -138,6 +138,14 @@ impl<'a> Walk<'a> {
                 fault,
             });
         }
+    }
+
+    /// What is wrong with a movement is reported once, not again where its result is read.
+    fn report_moved(&mut self, result: Result<(), StepFault>, dst: BufferId) {
+        if result.is_err() && dst.0 < self.here.buffers.len() {
+            let _ = self.live.write(dst.0);
+        }
+        self.report(result);
     }
 
     fn launch(&mut self, call: &KernelCall) {
@@ -307,7 +315,8 @@ impl<'a> Walk<'a> {
         self.peers(collective, id, pattern)?;
         // An illegal pattern is a violation of its own.
         let Some(facts) = self.patterns[pattern.0] else {
-            return Ok(());
+            self.get("dst", dst)?;
+            return self.live.write(dst.0);
         };
         let dtype = self.get("src", src)?.dtype;
         self.movable(src, dst)?;

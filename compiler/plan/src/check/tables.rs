@@ -78,6 +78,7 @@ fn check_partition(mesh: &Mesh, partition: &NamedPartition) -> Result<(), Partit
     }
     let overflow = || PartitionFault::Overflow {
         sizes: sizes.clone(),
+        repeat: partition.repeat,
     };
     let size = product(sizes).ok_or_else(overflow)?;
     size.checked_mul(partition.repeat).ok_or_else(overflow)?;

@@ -238,10 +238,12 @@ pub enum PartitionFault {
         found: usize,
     },
     /// The product of the sizes overflows.
-    #[error("the product of {sizes:?} overflows")]
+    #[error("the product of {sizes:?} and {repeat} tokens each overflows")]
     Overflow {
         /// The sizes.
         sizes: Vec<usize>,
+        /// Tokens of a unit.
+        repeat: usize,
     },
     /// A mesh axis is named twice.
     #[error("axis {axis} is named twice")]
@@ -334,7 +336,7 @@ pub enum CarryFault {
         buffer: usize,
     },
     /// A rank holds one part of the output and another of the input.
-    #[error("on rank {rank} output `{output}` and input `{input}` hold different parts")]
+    #[error("on rank {rank} output `{output}` and input `{input}` hold different boxes")]
     Parts {
         /// The rank.
         rank: Rank,
@@ -416,7 +418,7 @@ pub enum WeightFault {
         layout: WeightLayout,
     },
     /// A box is illegal.
-    #[error("box {index} {fault}")]
+    #[error("box {index}: {fault}")]
     Box {
         /// Index of the box.
         index: usize,

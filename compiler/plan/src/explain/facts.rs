@@ -100,7 +100,7 @@ impl Balance {
         let (min, max) = (*loads.iter().min()?, *loads.iter().max()?);
         let mean = loads.iter().map(|&n| n as f64).sum::<f64>() / loads.len() as f64;
         let imbalance_percent = if mean > 0.0 {
-            (max as f64 / mean - 1.0) * 100.0
+            (max as f64 - mean) / mean * 100.0
         } else {
             0.0
         };
