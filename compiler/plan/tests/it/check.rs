@@ -18,6 +18,44 @@ fn valid_plans_pass() {
     }
 }
 
+/// 64 ranks x 2000 steps: run in release to measure, `cargo test --release -- --nocapture many_steps`.
+#[test]
+fn many_steps_of_many_ranks_are_checked_and_explained_at_once() {
+    let rows: Vec<usize> = (0..=64).map(|rank| rank * 70).collect();
+    let heads: Vec<usize> = (0..=16).map(|part| part * 3).collect();
+    let spec = Spec {
+        head_dim: 16,
+        blocks: 400,
+        ..Spec::cut(mesh(1, 4, 16), &rows, &heads)
+    };
+    let plan = spec.plan();
+    assert!(plan.ranks[0].steps.len() >= 2000);
+    let timed = |what: &str, work: &mut dyn FnMut()| {
+        let start = std::time::Instant::now();
+        work();
+        println!("{what}: {:?}", start.elapsed());
+    };
+    let mut json = Vec::new();
+    timed("to_json", &mut || json = plan.to_json().unwrap());
+    println!("{} bytes", json.len());
+    timed("from_json", &mut || {
+        assert_eq!(Plan::from_json(&json).unwrap(), plan)
+    });
+    timed("check", &mut || assert_eq!(plan.check(), Ok(())));
+    timed("explain", &mut || {
+        let text = explain::Explanation::of(&plan).to_text();
+        assert!(text.contains("on every rank"));
+    });
+    timed("dot", &mut || {
+        let dot = explain::Explanation::of(&plan).to_dot();
+        assert!(dot.contains("r0 -> r1"));
+    });
+    timed("steps", &mut || {
+        let text = explain::steps(&plan, Rank(63)).unwrap().to_text();
+        assert!(text.lines().count() > 2000);
+    });
+}
+
 #[test]
 fn edited_plans_give_exactly_the_expected_messages() {
     let mut wrong = Vec::new();
