@@ -15,15 +15,12 @@ use rayon::prelude::*;
 use super::scratch::with_scratch;
 use super::simd::{InstructionSet, Kernel};
 use super::split::Scattered;
+use panels::DEPTH;
 pub(super) use panels::{LANES, Line, Panels, flat};
 pub(super) use tile::{Micro, Store, Tile};
 
-/// Columns of `x` that are summed before they are added to the result: a panel of that many lines
-/// stays in the first-level cache.
-pub(super) const DEPTH: usize = 256;
-
 /// Elements between the buffered rows: not a power of two, so that they use different cache sets.
-pub(super) const STRIDE: usize = DEPTH + LANES;
+const STRIDE: usize = DEPTH + LANES;
 
 /// Rows of the largest tile, at most: what is added to the rows of a buffer.
 const TILE_ROWS: usize = 16;
@@ -171,22 +168,29 @@ impl<P: Product> Block<'_, P> {
         }
     }
 
-    /// Adds the block of columns to the sums, a panel of the weight staying in the cache for all rows.
+    /// Adds the block of columns to the sums. A panel of the weight stays in the cache for all rows,
+    /// while the next one is fetched.
     #[inline(always)]
     fn tiles<S: Micro>(&mut self, simd: S, depth: Range<usize>, store: Store) {
         let rows = self.rows.len().next_multiple_of(S::ROWS);
         let panels = self.columns.len().div_ceil(LANES);
         let (first, stride) = (self.columns.start / LANES, sums_stride(&self.columns));
+        let ahead = (S::PANELS * depth.len()).div_ceil(rows / S::ROWS);
         for panel in (0..panels).step_by(S::PANELS) {
-            let b = self.weight.lines(first + panel, depth.clone());
+            let b = self.weight.lines(depth.clone(), first + panel);
+            let mut next = b.as_ptr().wrapping_add(S::PANELS * depth.len());
             for row in (0..rows).step_by(S::ROWS) {
+                for _ in 0..ahead {
+                    simd.prefetch(next.cast());
+                    next = next.wrapping_add(1);
+                }
                 let tile = Tile {
                     depth: depth.len(),
                     a: self.x[row * STRIDE..].as_ptr(),
                     a_depth: 1,
                     b: b.as_ptr().cast(),
                     b_depth: LANES,
-                    b_panel: self.weight.k() * LANES,
+                    b_panel: depth.len() * LANES,
                     c: self.sums[row * stride + panel * LANES..].as_mut_ptr(),
                     c_row: stride,
                     store,

@@ -13,6 +13,10 @@ use crate::cpu::check;
 /// Columns of a panel: one AVX-512 register, two of AVX2.
 pub(in crate::cpu) const LANES: usize = 16;
 
+/// Terms that are summed before they are added to the result: a panel of that many lines stays in the
+/// first-level cache.
+pub(super) const DEPTH: usize = 256;
+
 /// The elements of one row in one panel; a cache line, and aligned to one.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
@@ -24,7 +28,8 @@ pub(in crate::cpu) fn flat(lines: &mut [Line]) -> &mut [f32] {
     unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * LANES) }
 }
 
-/// A weight `[n, k]` as `[n / 16, k, 16]`.
+/// A weight `[n, k]` as `[k / 256][n / 16][256][16]`, so that a block of terms is read in one go; the
+/// last block of terms is shorter.
 #[derive(Debug)]
 pub(in crate::cpu) struct Panels {
     n: usize,
@@ -52,18 +57,22 @@ impl Panels {
             ));
         }
         let mut lines = vec![Line([0.0; LANES]); panels * k];
-        if k > 0 {
-            lines
-                .par_chunks_exact_mut(k)
-                .enumerate()
-                .for_each(|(panel, lines)| {
-                    let first = panel * LANES;
-                    for lane in 0..LANES.min(n - first) {
-                        for (k, line) in lines.iter_mut().enumerate() {
-                            line.0[lane] = at(first + lane, k);
-                        }
-                    }
-                });
+        let pack_panel = |block: usize, panel: usize, lines: &mut [Line]| {
+            let first = panel * LANES;
+            for lane in 0..LANES.min(n - first) {
+                for (k, line) in (block * DEPTH..).zip(lines.iter_mut()) {
+                    line.0[lane] = at(first + lane, k);
+                }
+            }
+        };
+        if !lines.is_empty() {
+            let blocks = lines.par_chunks_mut(DEPTH * panels).enumerate();
+            blocks.for_each(|(block, lines)| {
+                let panels = lines.par_chunks_exact_mut(lines.len() / panels);
+                panels
+                    .enumerate()
+                    .for_each(|(panel, lines)| pack_panel(block, panel, lines));
+            });
         }
         Ok(Self {
             n,
@@ -87,8 +96,9 @@ impl Panels {
         size_of_val(&*self.lines)
     }
 
-    /// The lines from column `k.start` of a panel on, to the end of the weight.
-    pub(super) fn lines(&self, panel: usize, k: Range<usize>) -> &[Line] {
-        &self.lines[panel * self.k + k.start..]
+    /// The lines of a block of terms from a panel on, to the end of the weight.
+    pub(super) fn lines(&self, block: Range<usize>, panel: usize) -> &[Line] {
+        let panels = self.n.div_ceil(LANES);
+        &self.lines[block.start * panels + block.len() * panel..]
     }
 }

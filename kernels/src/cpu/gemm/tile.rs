@@ -150,6 +150,9 @@ unsafe fn compute<S: Simd, const ROW: usize, const ROWS: usize, const VECTORS: u
         let column = v * S::LANES;
         *offset = column / LANES * tile.b_panel + column % LANES;
     }
+    for r in 0..ROWS {
+        s.prefetch(tile.c.wrapping_add(r * tile.c_row));
+    }
     let mut sums = [[s.splat(0.0); VECTORS]; ROWS];
     let (mut a, mut b) = (tile.a, tile.b);
     for _ in 0..tile.depth {

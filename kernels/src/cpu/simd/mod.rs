@@ -129,6 +129,8 @@ pub(super) trait Simd: Copy {
     /// # Safety
     /// `to` must be valid for writes of `LANES` elements.
     unsafe fn store(self, v: Self::V, to: *mut f32);
+    /// Asks for the cache line of an address, which need not be valid.
+    fn prefetch(self, at: *const f32);
     /// a * b + c.
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// a + b.
