@@ -226,7 +226,9 @@ fn cut_text(cut: &Cut) -> String {
         0 | 1 => String::new(),
         n => format!(", {n} tokens each"),
     };
-    let balance = cut.balance.map_or_else(String::new, |it| {
+    // Text fills up what cells leave uneven: only their sum is a load.
+    let load = cut.balance.filter(|_| cut.quantity != Quantity::Text);
+    let balance = load.map_or_else(String::new, |it| {
         format!(", imbalance {:.2} %", it.imbalance_percent)
     });
     let over = match axes.as_slice() {

@@ -357,6 +357,11 @@ fn grid_kernels() -> Vec<KernelCall> {
             x: x(0),
             y: out(18),
         },
+    ]
+}
+
+fn sampler_kernels() -> Vec<KernelCall> {
+    vec![
         KernelCall::Denoise {
             len: 20,
             uncond: Some(x(0)),
@@ -383,6 +388,7 @@ fn every() -> Plan {
         head_kernels(),
         table_kernels(),
         grid_kernels(),
+        sampler_kernels(),
     ];
     plan(calls.concat(), weights())
 }
