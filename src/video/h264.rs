@@ -78,7 +78,8 @@ pub(super) fn encode(video: &Video) -> Result<Stream, VideoError> {
     Ok(stream)
 }
 
-/// One thread and one slice, and nothing that adapts: the bytes depend on the frames alone.
+/// One thread and one slice, and nothing that adapts: the bytes depend on the frames alone. Of the modes
+/// that take a range of quantisers, this one alone does not warn on stderr that no frame may be skipped.
 fn config(video: &Video) -> EncoderConfig {
     let pixels = (video.height() * video.width()) as u64;
     let bits = pixels * u64::from(video.fps()) * BITS_PER_PIXEL;
