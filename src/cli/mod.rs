@@ -1,0 +1,98 @@
+//! Commands: one file per group, flags in `args.rs`, what is printed in `console.rs`.
+
+mod args;
+mod check;
+mod compile;
+mod console;
+mod generate;
+mod inspect;
+mod tensors;
+
+use args::{Cli, Command};
+use clap::Parser;
+use console::Console;
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use terrace::{Degrees, Error, Granularity, Model, SessionOptions, Trace};
+
+/// Parses the command line, runs the command and reports its error.
+pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let cli = Cli::parse_from(args::normalise(args));
+    let (console, result) = run(cli.command);
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            console.error(&error);
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(command: Command) -> (Console, Result<(), Error>) {
+    let console = Console::new(match &command {
+        Command::Generate(args) => args.execution.json,
+        Command::Run(args) => args.execution.json,
+        Command::Forward(args) => args.execution.json,
+        Command::EncodeText(args) => args.execution.json,
+        Command::Decode(args) => args.execution.json,
+        Command::Compile(args) => args.json,
+        Command::Check(args) => args.json,
+        Command::Inspect(args) => args.format == args::Format::Json,
+    });
+    let result = match command {
+        Command::Generate(args) => generate::generate(args, &console),
+        Command::Run(args) => generate::run(args, &console),
+        Command::Compile(args) => compile::compile(args, &console),
+        Command::Inspect(args) => inspect::inspect(args, &console),
+        Command::Check(args) => check::check(args, &console),
+        Command::Forward(args) => tensors::forward(args, &console),
+        Command::EncodeText(args) => tensors::encode_text(args, &console),
+        Command::Decode(args) => tensors::decode(args, &console),
+    };
+    (console, result)
+}
+
+/// The checkpoint at `path`, or the one that ships.
+fn open(path: Option<&Path>) -> Result<Model, Error> {
+    path.map_or_else(Model::demo, Model::open)
+}
+
+/// Session options and the trace that they fill.
+fn session_options(args: &args::Execution) -> (SessionOptions, Option<Arc<Trace>>) {
+    let trace = args.trace.as_ref().map(|_| Arc::new(Trace::new()));
+    let options = SessionOptions {
+        threads: args.threads.unwrap_or(0),
+        timeout: Duration::from_secs(args.timeout),
+        trace: trace.clone(),
+    };
+    (options, trace)
+}
+
+/// Writes the trace where the flags want it.
+fn write_trace(args: &args::Execution, trace: Option<&Trace>) -> Result<(), Error> {
+    if let (Some(path), Some(trace)) = (&args.trace, trace) {
+        trace.write(path)?;
+    }
+    Ok(())
+}
+
+impl args::Parallel {
+    fn degrees(&self) -> Degrees {
+        Degrees {
+            ranks: self.num_gpus,
+            cfg: self.cfg_degree,
+            ring: self.ring_degree,
+            ulysses: self.ulysses_degree,
+        }
+    }
+
+    fn granularity(&self) -> Granularity {
+        match self.slice_granularity {
+            args::SliceGranularity::Row => Granularity::Row,
+            args::SliceGranularity::Cell => Granularity::Cell,
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Commands on tensor files: one part of the model, safetensors in, safetensors out.
+
+use super::args;
+use super::console::Console;
+use serde_json::json;
+use std::path::Path;
+use terrace::{Error, ForwardInputs, HostTensor, Pipeline, tensors};
+
+pub fn forward(args: args::Forward, console: &Console) -> Result<(), Error> {
+    tensors::check_writable(&args.output)?;
+    let model = super::open(args.model.as_deref())?;
+    let inputs = ForwardInputs::read(&args.inputs)?;
+    let (options, trace) = super::session_options(&args.execution);
+    let pipeline = Pipeline::with_options(model, options);
+    let (degrees, granularity) = (args.parallel.degrees(), args.parallel.granularity());
+    let sample = pipeline.forward(&inputs, &degrees, granularity)?;
+    super::write_trace(&args.execution, trace.as_deref())?;
+    write(&args.output, "sample", &sample, console)
+}
+
+pub fn encode_text(args: args::EncodeText, console: &Console) -> Result<(), Error> {
+    tensors::check_writable(&args.output)?;
+    let model = super::open(args.model.as_deref())?;
+    let length = match args.max_sequence_length {
+        Some(length) => length,
+        None => model.transformer()?.max_text_seq_length,
+    };
+    let (options, trace) = super::session_options(&args.execution);
+    let pipeline = Pipeline::with_options(model, options);
+    let embeds = pipeline.encode(&[&args.prompt], length, &mut |warning| {
+        console.warning(warning);
+    })?;
+    super::write_trace(&args.execution, trace.as_deref())?;
+    write(&args.output, "prompt_embeds", &embeds, console)
+}
+
+pub fn decode(args: args::Decode, console: &Console) -> Result<(), Error> {
+    tensors::check_writable(&args.output)?;
+    let model = super::open(args.model.as_deref())?;
+    let latents = tensors::read_latents(&args.latents)?;
+    let (options, trace) = super::session_options(&args.execution);
+    let pipeline = Pipeline::with_options(model, options);
+    let frames = pipeline.decode(&latents)?;
+    super::write_trace(&args.execution, trace.as_deref())?;
+    write(&args.output, "frames", &frames, console)
+}
+
+fn write(
+    path: &Path,
+    name: &'static str,
+    tensor: &HostTensor,
+    console: &Console,
+) -> Result<(), Error> {
+    tensors::write(path, name, tensor)?;
+    console.result(
+        &format!("{}: {name} {:?}", path.display(), tensor.shape()),
+        &json!({"event": "done", "file": path, "tensor": name, "shape": tensor.shape()}),
+    );
+    Ok(())
+}

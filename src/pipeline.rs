@@ -1,0 +1,551 @@
+//! From a prompt to frames: text encoder, denoising loop, VAE decoder, each a compiled plan.
+//!
+//! Invariants: the latents stay on the ranks from the first step to the last; all noise is a function
+//! of the seed and of the position in the video, so the video does not depend on the mesh.
+
+use crate::request::{Granularity, Guidance, Part, Request, Solver};
+use crate::{Degrees, Error, Extents, ForwardInputs, Model, Runner};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use terrace_kernels::cpu::noise_fill;
+use terrace_models::folder::Component;
+use terrace_models::scheduler::{GuidanceMode, Scheduler, guidance};
+use terrace_models::size::{LatentSize, VideoSize};
+use terrace_plan::{Mesh, Plan};
+use terrace_runtime::{HostTensor, Session, SessionOptions};
+
+/// Stream of the noise that a video starts from; step `i` of a stochastic scheduler takes stream
+/// `i + 1`.
+const START: u64 = 0;
+
+/// What to generate.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GenerateRequest {
+    /// What the video shows.
+    pub prompt: String,
+    /// What it must not show.
+    pub negative_prompt: String,
+    /// Frames and pixels.
+    pub size: VideoSize,
+    /// Tokens that prompts are padded or cut to.
+    pub text_length: usize,
+    /// Scheduler, instead of the checkpoint's.
+    pub solver: Option<Solver>,
+    /// The denoising loop.
+    pub sampling: Sampling,
+    /// Ranks and degrees.
+    pub degrees: Degrees,
+    /// Where slices may be cut.
+    pub granularity: Granularity,
+}
+
+/// Settings of the denoising loop that no plan depends on, guidance being on or off excepted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sampling {
+    /// Denoising steps.
+    pub steps: usize,
+    /// Strength of classifier-free guidance; 1 or less turns it off.
+    pub guidance_scale: f64,
+    /// Whether the scale changes over the steps.
+    pub guidance_mode: GuidanceMode,
+    /// Seed of all noise.
+    pub seed: u64,
+    /// `[1, f, c, h, w]` to start from, instead of noise.
+    pub latents: Option<HostTensor>,
+}
+
+/// What was generated.
+#[derive(Clone, Debug)]
+pub struct Generated {
+    /// Latents after the last step, padding included: `[1, f, c, h, w]`.
+    pub latents: HostTensor,
+    /// Frames in [-1, 1], not clamped: `[1, frames, 3, height, width]`.
+    pub frames: HostTensor,
+    /// Mesh of the denoising loop.
+    pub mesh: Mesh,
+}
+
+/// What happens during a generation.
+pub enum Event<'a> {
+    /// Something that the user should know.
+    Warning(&'a str),
+    /// A phase begins.
+    Phase(Phase),
+    /// A denoising step is done.
+    Step(StepDone<'a>),
+}
+
+/// A phase of a generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Compiling the denoising step.
+    Compile,
+    /// Encoding the prompts.
+    Encode,
+    /// Loading the transformer's weights.
+    Load,
+    /// Denoising.
+    Denoise,
+    /// Decoding the latents.
+    Decode,
+}
+
+/// A finished denoising step.
+pub struct StepDone<'a> {
+    /// Steps done.
+    pub done: usize,
+    /// Steps in all.
+    pub steps: usize,
+    /// Time that the step took.
+    pub took: Duration,
+    session: &'a Session,
+}
+
+impl StepDone<'_> {
+    /// The latents after this step, gathered from the ranks: `[1, f, c, h, w]`.
+    ///
+    /// # Errors
+    /// As for [`Session::get`].
+    pub fn latents(&self) -> Result<HostTensor, Error> {
+        Ok(self.session.get("latents")?)
+    }
+}
+
+impl Default for Sampling {
+    /// As the reference pipeline: 50 steps, guidance 6, seed 42.
+    fn default() -> Self {
+        Self {
+            steps: 50,
+            guidance_scale: 6.0,
+            guidance_mode: GuidanceMode::Constant,
+            seed: 42,
+            latents: None,
+        }
+    }
+}
+
+impl GenerateRequest {
+    /// A request with the defaults of the model and of the reference pipeline, on one rank.
+    ///
+    /// # Errors
+    /// The model has no transformer, or its config is not served.
+    pub fn new(model: &Model, prompt: &str) -> Result<Self, Error> {
+        Ok(Self {
+            prompt: prompt.to_owned(),
+            negative_prompt: String::new(),
+            size: model.native_size()?,
+            text_length: model.transformer()?.max_text_seq_length,
+            solver: None,
+            sampling: Sampling::default(),
+            degrees: Degrees::ONE,
+            granularity: Granularity::default(),
+        })
+    }
+}
+
+/// A model that is ready to generate.
+#[derive(Debug)]
+pub struct Pipeline {
+    model: Model,
+    runner: Runner,
+}
+
+impl Pipeline {
+    /// A pipeline with default session options.
+    pub fn new(model: Model) -> Self {
+        Self::with_options(model, SessionOptions::default())
+    }
+
+    /// A pipeline whose sessions use `options`.
+    pub fn with_options(model: Model, options: SessionOptions) -> Self {
+        Self {
+            model,
+            runner: Runner::new(options),
+        }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// What runs its parts.
+    pub fn runner(&self) -> &Runner {
+        &self.runner
+    }
+
+    /// What a generation compiles for its denoising step.
+    ///
+    /// # Errors
+    /// The size, a degree or the model is not served.
+    pub fn step_request(&self, request: &GenerateRequest) -> Result<Request, Error> {
+        step_request(&self.model, request)
+    }
+
+    /// Generates a video.
+    ///
+    /// # Errors
+    /// The request cannot be served by this model, or a rank fails.
+    pub fn generate(
+        &self,
+        request: &GenerateRequest,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Generated, Error> {
+        check_sampling(&request.sampling)?;
+        observe(Event::Phase(Phase::Compile));
+        let plan = self.step_request(request)?.compile()?;
+        let prompts = Prompts {
+            prompt: &request.prompt,
+            negative: &request.negative_prompt,
+        };
+        self.denoise_and_decode(Arc::new(plan), &prompts, &request.sampling, observe)
+    }
+
+    /// Generates a video with a plan that was compiled before; size, mesh and scheduler are the
+    /// plan's.
+    ///
+    /// # Errors
+    /// The plan is of another model, of no denoising step, or without the guidance that `sampling`
+    /// asks for.
+    pub fn run(
+        &self,
+        plan: Plan,
+        prompts: &Prompts<'_>,
+        sampling: &Sampling,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Generated, Error> {
+        check_sampling(sampling)?;
+        let mut wanted = Request::of(&plan)?;
+        wanted.config = self.model.config(Component::Transformer)?;
+        plan.header.expect(&wanted.fingerprint())?;
+        self.denoise_and_decode(Arc::new(plan), prompts, sampling, observe)
+    }
+
+    fn denoise_and_decode(
+        &self,
+        plan: Arc<Plan>,
+        prompts: &Prompts<'_>,
+        sampling: &Sampling,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Generated, Error> {
+        let step = StepPart::of(&plan)?;
+        let needed = Guidance::for_scale(sampling.guidance_scale);
+        if needed != step.guidance {
+            return Err(Error::PlanGuidance {
+                scale: sampling.guidance_scale,
+                needed: needed.predictions(),
+                planned: step.guidance.predictions(),
+            });
+        }
+        let scheduler = self.model.scheduler(Some(step.solver.into()))?;
+        let start = self.start(&step, sampling)?;
+        observe(Event::Phase(Phase::Encode));
+        let texts = match step.guidance {
+            Guidance::None => vec![prompts.prompt],
+            Guidance::ClassifierFree => vec![prompts.negative, prompts.prompt],
+        };
+        let warn = &mut |text: &str| observe(Event::Warning(text));
+        let embeds = self.encode(&texts, step.text, warn)?;
+        let mesh = plan.mesh;
+        let latents = self.denoise(plan, &scheduler, sampling, [&start, &embeds], observe)?;
+        observe(Event::Phase(Phase::Decode));
+        let frames = self.decode(&drop_padding(&latents, step.padding)?)?;
+        Ok(Generated {
+            latents,
+            frames,
+            mesh,
+        })
+    }
+
+    /// Encodes prompts, each padded or cut to `length` tokens: `[prompts, length, d]`.
+    ///
+    /// # Errors
+    /// The model has no text encoder or tokenizer, or a rank fails.
+    pub fn encode(
+        &self,
+        texts: &[&str],
+        length: usize,
+        warn: &mut dyn FnMut(&str),
+    ) -> Result<HostTensor, Error> {
+        check_text_length(length)?;
+        let tokenizer = self.model.tokenizer()?;
+        let mut ids = Vec::with_capacity(texts.len() * length);
+        for text in texts {
+            let encoded = tokenizer.encode(text, length)?;
+            if let Some(cut) = &encoded.truncated {
+                let warning = format!(
+                    "the prompt is longer than {length} tokens; this part of it is ignored: {cut:?}"
+                );
+                warn(&warning);
+            }
+            ids.extend(encoded.ids);
+        }
+        let ids = HostTensor::u32([texts.len(), length], ids)?;
+        let plan = Request {
+            part: Part::TextEncoder {
+                batch: texts.len(),
+                text: length,
+            },
+            config: self.model.config(Component::TextEncoder)?,
+            mesh: Mesh::ONE,
+            granularity: Granularity::default(),
+        }
+        .compile()?;
+        let weights = self.model.weights(Component::TextEncoder)?;
+        self.runner
+            .run(plan, &weights, &[("input_ids", &ids)], "prompt_embeds")
+    }
+
+    /// Decodes latents `[b, f, c, h, w]` as a scheduler leaves them to frames `[b, frames, 3, H, W]`
+    /// in [-1, 1], not clamped.
+    ///
+    /// # Errors
+    /// The model has no VAE, the latents do not fit it, or a rank fails.
+    pub fn decode(&self, latents: &HostTensor) -> Result<HostTensor, Error> {
+        let config = self.model.vae()?;
+        let &[batch, frames, channels, height, width] = latents.shape() else {
+            return Err(latents_shape(config.latent_channels, latents));
+        };
+        if channels != config.latent_channels {
+            return Err(latents_shape(config.latent_channels, latents));
+        }
+        let plan = Request {
+            part: Part::Decoder {
+                batch,
+                latents: [frames, height, width],
+            },
+            config: self.model.config(Component::Vae)?,
+            mesh: Mesh::ONE,
+            granularity: Granularity::default(),
+        }
+        .compile()?;
+        let weights = self.model.weights(Component::Vae)?;
+        self.runner
+            .run(plan, &weights, &[("latents", latents)], "frames")
+    }
+
+    /// One forward of the transformer: `sample [b, f, c, h, w]`.
+    ///
+    /// # Errors
+    /// The inputs do not fit the model, a degree is not served, or a rank fails.
+    pub fn forward(
+        &self,
+        inputs: &ForwardInputs,
+        degrees: &Degrees,
+        granularity: Granularity,
+    ) -> Result<HostTensor, Error> {
+        let plan = inputs.request(&self.model, degrees, granularity)?.compile()?;
+        let weights = self.model.weights(Component::Transformer)?;
+        self.runner.run(plan, &weights, &inputs.ports(), "sample")
+    }
+
+    /// Latents that the loop begins with.
+    fn start(&self, step: &StepPart, sampling: &Sampling) -> Result<HostTensor, Error> {
+        let shape = step.latents.clone();
+        if let Some(latents) = &sampling.latents {
+            if latents.shape() != shape {
+                return Err(Error::TensorShape {
+                    tensor: "latents",
+                    expected: format!("{shape:?} [1,f,c,h,w]"),
+                    found: latents.shape().to_vec(),
+                });
+            }
+            return Ok(latents.clone());
+        }
+        let mut noise = vec![0.0; shape.iter().product()];
+        noise_fill(sampling.seed, START, 0, &mut noise)?;
+        Ok(HostTensor::f32(shape, noise)?)
+    }
+
+    fn denoise(
+        &self,
+        plan: Arc<Plan>,
+        scheduler: &Scheduler,
+        sampling: &Sampling,
+        [start, embeds]: [&HostTensor; 2],
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<HostTensor, Error> {
+        let steps = scheduler.steps(sampling.steps)?;
+        observe(Event::Phase(Phase::Load));
+        let stochastic = plan.inputs.iter().any(|port| port.name == "key");
+        let weights = self.model.weights(Component::Transformer)?;
+        let mut session = self.runner.session(plan, &weights)?;
+        session.set("latents", start)?;
+        session.set("prompt_embeds", embeds)?;
+        if stochastic {
+            let zeros = HostTensor::zeros(start.shape().to_vec(), start.dtype())?;
+            session.set("previous", &zeros)?;
+        }
+        observe(Event::Phase(Phase::Denoise));
+        for (index, step) in steps.iter().enumerate() {
+            let begun = Instant::now();
+            let scale = guidance(
+                sampling.guidance_scale,
+                sampling.guidance_mode,
+                step.timestep,
+                steps.len(),
+            );
+            let mut coefficients = vec![scale as f32];
+            coefficients.extend(step.coefficients);
+            session.set("coefficients", &HostTensor::f32([7], coefficients)?)?;
+            session.set("timestep", &HostTensor::f32([1], vec![step.timestep as f32])?)?;
+            if stochastic {
+                session.set("key", &key(sampling.seed, index as u64 + 1)?)?;
+            }
+            session.run()?;
+            observe(Event::Step(StepDone {
+                done: index + 1,
+                steps: steps.len(),
+                took: begun.elapsed(),
+                session: &session,
+            }));
+        }
+        Ok(session.get("latents")?)
+    }
+}
+
+/// The prompts of a generation.
+#[derive(Clone, Copy, Debug)]
+pub struct Prompts<'a> {
+    /// What the video shows.
+    pub prompt: &'a str,
+    /// What it must not show.
+    pub negative: &'a str,
+}
+
+/// What a generation compiles for its denoising step; needs the transformer's config alone.
+///
+/// # Errors
+/// The size, a degree or the model is not served.
+pub fn step_request(model: &Model, request: &GenerateRequest) -> Result<Request, Error> {
+    model.check_text_to_video()?;
+    let config = model.transformer()?;
+    check_text_length(request.text_length)?;
+    let latents = request.size.latents(&config, model.ratios()?)?;
+    let guidance = Guidance::for_scale(request.sampling.guidance_scale);
+    let solver = match request.solver {
+        Some(solver) => solver,
+        None => model.scheduler_kind()?.into(),
+    };
+    let extents = Extents {
+        batch: guidance.predictions(),
+        heads: config.num_attention_heads,
+        text: request.text_length,
+        grid: grid(&latents, config.patch_size_t.unwrap_or(1), config.patch_size),
+        granularity: request.granularity.into(),
+    };
+    let VideoSize {
+        frames,
+        height,
+        width,
+    } = request.size;
+    Ok(Request {
+        part: Part::DenoiseStep {
+            video: [frames, height, width],
+            latents: [latents.frames, latents.height, latents.width],
+            padding: latents.padding,
+            text: request.text_length,
+            guidance,
+            solver,
+        },
+        config: model.config(Component::Transformer)?,
+        mesh: request.degrees.mesh(&extents)?,
+        granularity: request.granularity,
+    })
+}
+
+/// The token grid of latents: frames, rows, columns.
+pub(crate) fn grid(latents: &LatentSize, patch_frames: usize, patch: usize) -> [usize; 3] {
+    [
+        latents.frames / patch_frames.max(1),
+        latents.height / patch.max(1),
+        latents.width / patch.max(1),
+    ]
+}
+
+/// The facts of a denoising step's plan: sizes are those of its ports, which its check has proved.
+struct StepPart {
+    /// `[1, f, c, h, w]`.
+    latents: Vec<usize>,
+    padding: usize,
+    text: usize,
+    guidance: Guidance,
+    solver: Solver,
+}
+
+impl StepPart {
+    fn of(plan: &Plan) -> Result<Self, Error> {
+        let not_a_step = || Error::NotAStep {
+            found: plan.header.graph.clone(),
+        };
+        let shape = |name: &str| {
+            let port = plan.inputs.iter().find(|port| port.name == name);
+            port.map(|port| port.shape.clone()).ok_or_else(not_a_step)
+        };
+        let Part::DenoiseStep {
+            padding,
+            guidance,
+            solver,
+            ..
+        } = Request::of(plan)?.part
+        else {
+            return Err(not_a_step());
+        };
+        let (latents, embeds) = (shape("latents")?, shape("prompt_embeds")?);
+        let fits = latents.len() == 5 && embeds.len() == 3 && padding < latents[1];
+        if !fits || embeds[0] != guidance.predictions() {
+            return Err(not_a_step());
+        }
+        Ok(Self {
+            latents,
+            padding,
+            text: embeds[1],
+            guidance,
+            solver,
+        })
+    }
+}
+
+fn check_sampling(sampling: &Sampling) -> Result<(), Error> {
+    if sampling.guidance_scale.is_finite() && sampling.guidance_scale >= 0.0 {
+        return Ok(());
+    }
+    Err(Error::Number {
+        what: "the guidance scale",
+        expected: "a number of at least 0",
+        found: sampling.guidance_scale.to_string(),
+    })
+}
+
+fn check_text_length(length: usize) -> Result<(), Error> {
+    if length > 0 {
+        return Ok(());
+    }
+    Err(Error::Number {
+        what: "the text length",
+        expected: "at least 1",
+        found: length.to_string(),
+    })
+}
+
+fn key(seed: u64, stream: u64) -> Result<HostTensor, Error> {
+    let words = [seed, seed >> 32, stream, stream >> 32].map(|word| word as u32);
+    Ok(HostTensor::u32([4], words.to_vec())?)
+}
+
+fn latents_shape(channels: usize, found: &HostTensor) -> Error {
+    Error::TensorShape {
+        tensor: "latents",
+        expected: format!("[b,f,{channels},h,w]"),
+        found: found.shape().to_vec(),
+    }
+}
+
+/// The latents without their first `padding` frames.
+fn drop_padding(latents: &HostTensor, padding: usize) -> Result<HostTensor, Error> {
+    let mut shape = latents.shape().to_vec();
+    let frame: usize = shape.iter().skip(2).product();
+    let data = latents.as_f32()?;
+    shape[1] -= padding;
+    Ok(HostTensor::f32(shape, data[padding * frame..].to_vec())?)
+}
