@@ -320,8 +320,10 @@ impl Pipeline {
         }
         .compile()?;
         let weights = self.model.weights(Component::Vae)?;
+        let mut latents = latents.clone();
+        config.unscale(latents.as_f32_mut()?);
         self.runner
-            .run(plan, &weights, &[("latents", latents)], "frames")
+            .run(plan, &weights, &[("latents", &latents)], "frames")
     }
 
     /// One forward of the transformer: `sample [b, f, c, h, w]`.
