@@ -84,7 +84,11 @@ impl Degrees {
             .and_then(|n| n.checked_mul(mesh.ulysses));
         match (product, self.ranks) {
             (Some(product), Some(ranks)) if product != ranks => {
-                return Err(Error::Product { mesh, product, ranks });
+                return Err(Error::Product {
+                    mesh,
+                    product,
+                    ranks,
+                });
             }
             (None, _) => return Err(too_many(usize::MAX, extents)),
             (Some(_), _) => {}
@@ -100,7 +104,10 @@ fn choose(ranks: usize, extents: &Extents) -> Result<Mesh, Error> {
         .into_iter()
         .min_by(|a, b| {
             let order = imbalance(a, extents).total_cmp(&imbalance(b, extents));
-            b.cfg.cmp(&a.cfg).then(order).then(b.ulysses.cmp(&a.ulysses))
+            b.cfg
+                .cmp(&a.cfg)
+                .then(order)
+                .then(b.ulysses.cmp(&a.ulysses))
         })
         .ok_or_else(|| too_many(ranks, extents))
 }
@@ -177,7 +184,12 @@ fn check(mesh: Mesh, extents: &Extents) -> Result<(), Error> {
         return Err(refuse("cfg", mesh.cfg, extents.batch, what));
     }
     if mesh.ulysses > extents.heads {
-        return Err(refuse("ulysses", mesh.ulysses, extents.heads, "attention heads"));
+        return Err(refuse(
+            "ulysses",
+            mesh.ulysses,
+            extents.heads,
+            "attention heads",
+        ));
     }
     let slices = mesh.ring * mesh.ulysses;
     if slices > units {
@@ -227,7 +239,10 @@ mod tests {
 
     #[test]
     fn cfg_comes_first_then_the_least_imbalance() {
-        let guided = Extents { batch: 2, ..FULL_2B };
+        let guided = Extents {
+            batch: 2,
+            ..FULL_2B
+        };
         let chosen = |n, extents: &Extents| ranks(n).mesh(extents).unwrap();
         assert_eq!(chosen(2, &guided), mesh(2, 1, 1));
         assert_eq!(chosen(8, &guided), mesh(2, 2, 2));
@@ -239,7 +254,10 @@ mod tests {
 
     #[test]
     fn more_ranks_than_heads_use_the_ring() {
-        let few = Extents { heads: 2, ..FULL_2B };
+        let few = Extents {
+            heads: 2,
+            ..FULL_2B
+        };
         assert_eq!(ranks(5).mesh(&few).unwrap(), mesh(1, 5, 1));
     }
 

@@ -87,13 +87,17 @@ pub enum Error {
         found: String,
     },
     /// The header of a plan holds no request of this version.
-    #[error("the plan's request cannot be read: {source}; compile the plan again with this program")]
+    #[error(
+        "the plan's request cannot be read: {source}; compile the plan again with this program"
+    )]
     Request {
         /// What the parser said.
         source: serde_json::Error,
     },
     /// A plan computes another part of the model.
-    #[error("expected a plan of a denoising step, found one of {found}; make one with `terrace compile`")]
+    #[error(
+        "expected a plan of a denoising step, found one of {found}; make one with `terrace compile`"
+    )]
     NotAStep {
         /// Graph of the plan.
         found: String,

@@ -59,7 +59,12 @@ impl ForwardInputs {
         let &[batch, frames, _, height, width] = self.hidden_states.shape() else {
             return Err(self.misfit(&config));
         };
-        let text = self.encoder_hidden_states.shape().get(1).copied().unwrap_or(0);
+        let text = self
+            .encoder_hidden_states
+            .shape()
+            .get(1)
+            .copied()
+            .unwrap_or(0);
         self.check(&config, batch, text)?;
         let patch_frames = config.patch_size_t.unwrap_or(1);
         let extents = Extents {
@@ -94,7 +99,9 @@ impl ForwardInputs {
             self.ofs.as_ref(),
         ];
         let named = NAMES.iter().zip(all);
-        named.filter_map(|((name, _), tensor)| Some((*name, tensor?))).collect()
+        named
+            .filter_map(|((name, _), tensor)| Some((*name, tensor?)))
+            .collect()
     }
 
     fn check(&self, config: &TransformerConfig, batch: usize, text: usize) -> Result<(), Error> {
@@ -103,13 +110,23 @@ impl ForwardInputs {
             return Err(self.misfit(config));
         }
         let embeds = [batch, text, config.text_embed_dim];
-        expect("encoder_hidden_states", &self.encoder_hidden_states, &embeds)?;
+        expect(
+            "encoder_hidden_states",
+            &self.encoder_hidden_states,
+            &embeds,
+        )?;
         expect("timestep", &self.timestep, &[batch])?;
         match (&self.ofs, config.ofs_embed_dim) {
             (Some(ofs), Some(_)) => expect("ofs", ofs, &[batch]),
             (None, None) => Ok(()),
-            (None, Some(_)) => Err(Error::Ofs { expected: "an input", found: "none" }),
-            (Some(_), None) => Err(Error::Ofs { expected: "no input", found: "one" }),
+            (None, Some(_)) => Err(Error::Ofs {
+                expected: "an input",
+                found: "none",
+            }),
+            (Some(_), None) => Err(Error::Ofs {
+                expected: "no input",
+                found: "one",
+            }),
         }
     }
 

@@ -100,8 +100,10 @@ impl Model {
         Ok(match self.folder.component(component)?.weights() {
             WeightFiles::Folder(path) => Checkpoint::open(path)?,
             WeightFiles::Embedded(files) => {
-                let parts: Vec<(&str, &'static [u8])> =
-                    files.iter().map(|(name, data)| (name.as_str(), *data)).collect();
+                let parts: Vec<(&str, &'static [u8])> = files
+                    .iter()
+                    .map(|(name, data)| (name.as_str(), *data))
+                    .collect();
                 Checkpoint::from_bytes(&parts)?
             }
         })
@@ -112,7 +114,9 @@ impl Model {
     /// # Errors
     /// It is not there or not served.
     pub fn tokenizer(&self) -> Result<Tokenizer, Error> {
-        Ok(Tokenizer::open(&self.folder.component(Component::Tokenizer)?)?)
+        Ok(Tokenizer::open(
+            &self.folder.component(Component::Tokenizer)?,
+        )?)
     }
 
     /// The scheduler; `kind` replaces the rule that the checkpoint names and keeps its fields.
@@ -122,7 +126,11 @@ impl Model {
     pub fn scheduler(&self, kind: Option<SchedulerKind>) -> Result<Scheduler, Error> {
         let folder = self.folder.component(Component::Scheduler)?;
         let text = folder.text(SCHEDULER_CONFIG)?;
-        Ok(Scheduler::from_json(&folder.show(SCHEDULER_CONFIG), &text, kind)?)
+        Ok(Scheduler::from_json(
+            &folder.show(SCHEDULER_CONFIG),
+            &text,
+            kind,
+        )?)
     }
 
     /// The rule that the checkpoint names; DDIM for folders that hold no scheduler.
@@ -151,7 +159,7 @@ impl Model {
         let vae = self.vae()?;
         Ok(VaeRatios {
             space: vae.spatial_ratio(),
-            time: vae.temporal_compression_ratio,
+            time: vae.temporal_ratio(),
         })
     }
 

@@ -336,7 +336,9 @@ impl Pipeline {
         degrees: &Degrees,
         granularity: Granularity,
     ) -> Result<HostTensor, Error> {
-        let plan = inputs.request(&self.model, degrees, granularity)?.compile()?;
+        let plan = inputs
+            .request(&self.model, degrees, granularity)?
+            .compile()?;
         let weights = self.model.weights(Component::Transformer)?;
         self.runner.run(plan, &weights, &inputs.ports(), "sample")
     }
@@ -390,7 +392,10 @@ impl Pipeline {
             let mut coefficients = vec![scale as f32];
             coefficients.extend(step.coefficients);
             session.set("coefficients", &HostTensor::f32([7], coefficients)?)?;
-            session.set("timestep", &HostTensor::f32([1], vec![step.timestep as f32])?)?;
+            session.set(
+                "timestep",
+                &HostTensor::f32([1], vec![step.timestep as f32])?,
+            )?;
             if stochastic {
                 session.set("key", &key(sampling.seed, index as u64 + 1)?)?;
             }
@@ -433,7 +438,11 @@ pub fn step_request(model: &Model, request: &GenerateRequest) -> Result<Request,
         batch: guidance.predictions(),
         heads: config.num_attention_heads,
         text: request.text_length,
-        grid: grid(&latents, config.patch_size_t.unwrap_or(1), config.patch_size),
+        grid: grid(
+            &latents,
+            config.patch_size_t.unwrap_or(1),
+            config.patch_size,
+        ),
         granularity: request.granularity.into(),
     };
     let VideoSize {

@@ -7,10 +7,10 @@ use crate::Error;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use std::fmt;
 use terrace_compiler::ir::Graph;
 use terrace_compiler::passes::pipeline;
 use terrace_compiler::{CompileOptions, Provenance, SliceGranularity};
-use std::fmt;
 use terrace_models::config::ConfigFile;
 use terrace_models::scheduler::SchedulerKind;
 use terrace_models::text_encoder::{TextEncoderConfig, TextShape, text_encoder};
@@ -125,15 +125,26 @@ impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let size = |[t, h, w]: [usize; 3]| format!("{t}x{h}x{w}");
         match *self {
-            Self::Forward { batch, latents, text } => {
+            Self::Forward {
+                batch,
+                latents,
+                text,
+            } => {
                 write!(f, "latents {} text={text} batch={batch}", size(latents))
             }
-            Self::DenoiseStep { video, text, guidance, .. } => {
+            Self::DenoiseStep {
+                video,
+                text,
+                guidance,
+                ..
+            } => {
                 let batch = guidance.predictions();
                 write!(f, "{} text={text} batch={batch}", size(video))
             }
             Self::TextEncoder { batch, text } => write!(f, "text={text} batch={batch}"),
-            Self::Decoder { batch, latents } => write!(f, "latents {} batch={batch}", size(latents)),
+            Self::Decoder { batch, latents } => {
+                write!(f, "latents {} batch={batch}", size(latents))
+            }
         }
     }
 }
@@ -210,12 +221,28 @@ impl Request {
     pub fn graph(&self) -> Result<Graph, Error> {
         let file = ConfigFile::parse("the model's config", &self.config.to_string())?;
         let graph = match self.part {
-            Part::Forward { batch, latents, text } => {
+            Part::Forward {
+                batch,
+                latents,
+                text,
+            } => {
                 let [frames, height, width] = latents;
-                let shape = ForwardShape { batch, frames, height, width, text };
+                let shape = ForwardShape {
+                    batch,
+                    frames,
+                    height,
+                    width,
+                    text,
+                };
                 transformer::forward(&TransformerConfig::from_config(file)?, &shape)?
             }
-            Part::DenoiseStep { latents, text, guidance, solver, .. } => {
+            Part::DenoiseStep {
+                latents,
+                text,
+                guidance,
+                solver,
+                ..
+            } => {
                 let [frames, height, width] = latents;
                 let shape = StepShape {
                     frames,
@@ -228,12 +255,20 @@ impl Request {
                 transformer::denoise_step(&TransformerConfig::from_config(file)?, &shape)?
             }
             Part::TextEncoder { batch, text } => {
-                let shape = TextShape { batch, length: text };
+                let shape = TextShape {
+                    batch,
+                    length: text,
+                };
                 text_encoder(&TextEncoderConfig::from_config(file)?, &shape)?
             }
             Part::Decoder { batch, latents } => {
                 let [frames, height, width] = latents;
-                let shape = DecodeShape { batch, frames, height, width };
+                let shape = DecodeShape {
+                    batch,
+                    frames,
+                    height,
+                    width,
+                };
                 decoder(&VaeConfig::from_config(file)?, &shape)?
             }
         };
@@ -291,7 +326,11 @@ impl Request {
         })?;
         found.ok_or_else(|| Error::NoPass {
             pass: pass.to_owned(),
-            passes: [BEFORE].into_iter().chain(pipeline::names()).collect::<Vec<_>>().join(", "),
+            passes: [BEFORE]
+                .into_iter()
+                .chain(pipeline::names())
+                .collect::<Vec<_>>()
+                .join(", "),
         })
     }
 
@@ -313,7 +352,9 @@ impl Request {
 
 /// Class and hash of a config without the keys that its library adds.
 fn model_fingerprint(config: &Value) -> String {
-    let class = config.get("_class_name").or_else(|| config.get("architectures")?.get(0));
+    let class = config
+        .get("_class_name")
+        .or_else(|| config.get("architectures")?.get(0));
     let class = class.and_then(Value::as_str).unwrap_or("model");
     let mut digest = Sha256::new();
     if let Value::Object(fields) = config {
@@ -322,6 +363,11 @@ fn model_fingerprint(config: &Value) -> String {
             digest.update(format!("{key}={value}\n"));
         }
     }
-    let hash: String = digest.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect();
+    let hash: String = digest
+        .finalize()
+        .iter()
+        .take(8)
+        .map(|b| format!("{b:02x}"))
+        .collect();
     format!("{class} {hash}")
 }

@@ -36,7 +36,13 @@ impl Runner {
         let backend = Arc::clone(&self.backend);
         let options = self.options.clone();
         self.cache.shrink();
-        Ok(Session::new(backend, plan, checkpoint, &self.cache, options)?)
+        Ok(Session::new(
+            backend,
+            plan,
+            checkpoint,
+            &self.cache,
+            options,
+        )?)
     }
 
     /// Runs `plan` once: named inputs in, one output out.

@@ -328,7 +328,9 @@ pub fn normalise(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
                     None => (text, None),
                 };
                 let name = name.replace('_', "-");
-                value.map_or(name.clone(), |value| format!("{name}={value}")).into()
+                value
+                    .map_or(name.clone(), |value| format!("{name}={value}"))
+                    .into()
             }
             _ => arg,
         }
@@ -348,9 +350,25 @@ mod tests {
 
     #[test]
     fn underscores_in_flag_names_are_dashes() {
-        let args = ["terrace", "--num_gpus=4", "--prompt", "a_b", "--x_y=c_d", "--", "--p_q"];
+        let args = [
+            "terrace",
+            "--num_gpus=4",
+            "--prompt",
+            "a_b",
+            "--x_y=c_d",
+            "--",
+            "--p_q",
+        ];
         let args = normalise(args.iter().map(OsString::from));
-        let expected = ["terrace", "--num-gpus=4", "--prompt", "a_b", "--x-y=c_d", "--", "--p_q"];
+        let expected = [
+            "terrace",
+            "--num-gpus=4",
+            "--prompt",
+            "a_b",
+            "--x-y=c_d",
+            "--",
+            "--p_q",
+        ];
         assert_eq!(args, expected.map(OsString::from));
     }
 }

@@ -7,7 +7,11 @@ use terrace::{Error, Plan};
 
 pub fn check(args: args::Check, console: &Console) -> Result<(), Error> {
     let plan = Plan::load(&args.plan)?;
-    let steps: usize = plan.ranks.iter().map(|r| r.init.len() + r.steps.len()).sum();
+    let steps: usize = plan
+        .ranks
+        .iter()
+        .map(|r| r.init.len() + r.steps.len())
+        .sum();
     let (ranks, collectives) = (plan.ranks.len(), plan.collectives.len());
     console.result(
         &format!(

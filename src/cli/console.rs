@@ -82,7 +82,10 @@ impl Console {
             return;
         }
         let mut slot = self.bar.borrow_mut();
-        let bar = match slot.as_ref().filter(|bar| bar.length() == Some(steps as u64)) {
+        let bar = match slot
+            .as_ref()
+            .filter(|bar| bar.length() == Some(steps as u64))
+        {
             Some(bar) => bar.clone(),
             None => {
                 if let Some(spinner) = slot.take() {

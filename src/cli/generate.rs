@@ -3,11 +3,10 @@
 use super::args;
 use super::console::Console;
 use serde_json::json;
-use std::path::PathBuf;
 use std::time::Instant;
 use terrace::{
-    Error, Event, GenerateRequest, Generated, GuidanceMode, HostTensor, Model, Part, Phase,
-    Pipeline, Plan, Prompts, Request, Sampling, Solver, step_request, tensors, video,
+    Error, Event, GenerateRequest, Generated, GuidanceMode, Part, Phase, Pipeline, Plan, Prompts,
+    Request, Sampling, Solver, step_request, tensors, video,
 };
 
 pub fn generate(args: args::Generate, console: &Console) -> Result<(), Error> {
@@ -15,7 +14,9 @@ pub fn generate(args: args::Generate, console: &Console) -> Result<(), Error> {
     args.output.check()?;
     let model = super::open(args.model.model.as_deref())?;
     let mut request = GenerateRequest::new(&model, &args.prompt.prompt)?;
-    request.negative_prompt.clone_from(&args.prompt.negative_prompt);
+    request
+        .negative_prompt
+        .clone_from(&args.prompt.negative_prompt);
     args.size.apply(&mut request);
     request.sampling = args.sampling.read()?;
     request.solver = args.scheduler.map(Solver::from);
@@ -23,7 +24,8 @@ pub fn generate(args: args::Generate, console: &Console) -> Result<(), Error> {
     request.granularity = args.parallel.granularity();
     // Refused before anything long begins: what cannot be cut, and what the file cannot hold.
     step_request(&model, &request)?;
-    args.output.check_size([request.size.height, request.size.width])?;
+    args.output
+        .check_size([request.size.height, request.size.width])?;
     let (options, trace) = super::session_options(&args.execution);
     let pipeline = Pipeline::with_options(model, options);
     let generated = pipeline.generate(&request, &mut |event| show(console, &event))?;
@@ -79,7 +81,11 @@ impl args::Sampling {
                 false => GuidanceMode::Constant,
             },
             seed: self.seed,
-            latents: self.latents.as_ref().map(tensors::read_latents).transpose()?,
+            latents: self
+                .latents
+                .as_ref()
+                .map(tensors::read_latents)
+                .transpose()?,
         })
     }
 }
@@ -94,7 +100,12 @@ impl args::VideoOutput {
     }
 
     fn check_size(&self, [height, width]: [usize; 2]) -> Result<(), Error> {
-        Ok(video::check_encodable(&self.output, height, width, self.fps)?)
+        Ok(video::check_encodable(
+            &self.output,
+            height,
+            width,
+            self.fps,
+        )?)
     }
 
     fn write(&self, generated: &Generated, console: &Console, begun: Instant) -> Result<(), Error> {

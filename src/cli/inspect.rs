@@ -57,7 +57,11 @@ fn graph_dot(graph: &Graph) -> String {
             continue;
         }
         let label = format!("{}\\n{}\\n{}", node.op.name(), node.ty, node.path);
-        text.push_str(&format!("  n{} [label=\"{}\"];\n", id.0, label.replace('"', "'")));
+        text.push_str(&format!(
+            "  n{} [label=\"{}\"];\n",
+            id.0,
+            label.replace('"', "'")
+        ));
         for operand in graph.operands(id) {
             if !matches!(graph.node(operand).op, Op::Weight(_)) {
                 text.push_str(&format!("  n{} -> n{};\n", operand.0, id.0));

@@ -80,6 +80,11 @@ impl VaeConfig {
         1 << (self.block_out_channels.len() - 1)
     }
 
+    /// Frames per latent frame after the first.
+    pub fn temporal_ratio(&self) -> usize {
+        1 << self.temporal_levels
+    }
+
     /// Turns latents as the diffusion model leaves them into latents as the decoder takes them.
     pub fn unscale(&self, latents: &mut [f32]) {
         let factor = (1.0 / self.scaling_factor) as f32;
