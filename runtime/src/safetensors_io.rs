@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 /// Reads all tensors of the safetensors file at `path`.
 ///
-/// Floating types of 16 and 32 bits become f32; integers of 32 and 64 bits become u32.
+/// Floating types of 16, 32 and 64 bits become f32; integers of 32 and 64 bits become u32.
 ///
 /// # Errors
 /// Names the file, and the tensor whose type or value has no host form.
@@ -117,7 +117,7 @@ fn decode(file: &str, entry: &TensorEntry, bytes: &[u8]) -> Result<HostTensor, R
         return Err(FileFault::StoredDType {
             file: file.to_owned(),
             tensor: entry.name.clone(),
-            expected: "f32, f16, bf16, i64, i32 or u32",
+            expected: "f32, f64, f16, bf16, i64, i32 or u32",
             found: format!("{:?}", entry.dtype).to_lowercase(),
         }
         .into());

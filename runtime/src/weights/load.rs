@@ -2,7 +2,7 @@
 //!
 //! Invariants: what is loaded has the shape and layout that the plan says; the sources of a weight are
 //! joined along dimension 0 in their order. Refused: tensors that are missing under all their names,
-//! have another shape than the plan expects, or a type that is not a floating type of 16 or 32 bits.
+//! have another shape than the plan expects, or a type that is not a floating type of 16, 32 or 64 bits.
 
 use super::{Checkpoint, StoredDType, StoredTensor};
 use crate::boxes::Boxes;
@@ -64,7 +64,7 @@ impl LoadedWeight {
 }
 
 /// The elements of a stored tensor in single precision, or `None` for a type that is not a floating
-/// type of 16 or 32 bits.
+/// type of 16, 32 or 64 bits.
 pub(crate) fn to_f32(dtype: StoredDType, bytes: &[u8]) -> Option<Vec<f32>> {
     let mut data = Vec::new();
     append(dtype, bytes, &mut data).then_some(data)
@@ -74,6 +74,11 @@ pub(crate) fn to_f32(dtype: StoredDType, bytes: &[u8]) -> Option<Vec<f32>> {
 fn append(dtype: StoredDType, bytes: &[u8], data: &mut Vec<f32>) -> bool {
     let (words, halves) = (bytes.as_chunks::<4>().0, bytes.as_chunks::<2>().0);
     match dtype {
+        // Positions are computed and stored in double precision.
+        StoredDType::F64 => {
+            let longs = bytes.as_chunks::<8>().0;
+            data.extend(longs.iter().map(|&b| f64::from_le_bytes(b) as f32));
+        }
         StoredDType::F32 => data.extend(words.iter().map(|&b| f32::from_le_bytes(b))),
         StoredDType::F16 => data.extend(halves.iter().map(|&b| f16::from_le_bytes(b).to_f32())),
         StoredDType::BF16 => data.extend(halves.iter().map(|&b| bf16::from_le_bytes(b).to_f32())),
@@ -101,7 +106,7 @@ fn join(checkpoint: &Checkpoint, weight: &Weight) -> Result<Vec<f32>, RuntimeErr
             return Err(FileFault::StoredDType {
                 file: stored.file.to_owned(),
                 tensor: name.to_owned(),
-                expected: "f32, f16 or bf16",
+                expected: "f32, f64, f16 or bf16",
                 found: format!("{:?}", stored.dtype).to_lowercase(),
             }
             .into());

@@ -25,6 +25,7 @@ fn stored(dtype: StoredDType, shape: &[usize], values: &[f32]) -> Stored {
     let bytes = values.iter().flat_map(|&v| match dtype {
         StoredDType::F16 => half::f16::from_f32(v).to_le_bytes().to_vec(),
         StoredDType::BF16 => half::bf16::from_f32(v).to_le_bytes().to_vec(),
+        StoredDType::F64 => f64::from(v).to_le_bytes().to_vec(),
         StoredDType::I64 => (v as i64).to_le_bytes().to_vec(),
         _ => v.to_le_bytes().to_vec(),
     });
@@ -106,7 +107,12 @@ fn product(n: usize, k: usize) -> Vec<f32> {
 
 #[test]
 fn all_storage_types_give_the_same_weights() {
-    for dtype in [StoredDType::F32, StoredDType::F16, StoredDType::BF16] {
+    for dtype in [
+        StoredDType::F32,
+        StoredDType::F64,
+        StoredDType::F16,
+        StoredDType::BF16,
+    ] {
         let values: Vec<f32> = (0..12).map(|i| i as f32).collect();
         let folder = Folder::of(&[
             ("w", stored(dtype, &[3, 4], &values)),
@@ -308,7 +314,7 @@ fn a_tensor_of_another_shape_or_type_is_named_with_its_file() {
             &checkpoint
         )),
         format!(
-            "tensor `ids` of {} is i64, expected f32, f16 or bf16",
+            "tensor `ids` of {} is i64, expected f32, f64, f16 or bf16",
             file.display()
         )
     );
