@@ -4,13 +4,13 @@
 //! the last block; modulation and gates choose their chunks by segment.
 
 use super::TransformerConfig;
-use super::builder::Builder;
 use super::grid::Grid;
 use super::positions;
 use crate::ModelError;
+use crate::builder::Builder;
 use terrace_compiler::ir::{Dim, NodeId};
 use terrace_compiler::ops::TimestepEmbedding;
-use terrace_compiler::ops::{Affine, Attention, ModChunks, Op, Packing, Presence, Rope};
+use terrace_compiler::ops::{Affine, Attention, ModChunks, NormKind, Op, Packing, Presence, Rope};
 use terrace_plan::{Activation, SinusoidOrder};
 
 /// Added to the variance by the norms of queries and keys; the reference fixes it.
@@ -83,7 +83,7 @@ fn embed(
         }
     };
     let path = "patch_embed.proj";
-    let video = b.linear_stored_as(path, &stored, operands.video, c, bias)?;
+    let video = b.linear_stored_as(path, &[path], &stored, operands.video, c, bias)?;
     let mut joined = vec![text, video];
     joined.extend(positions::added(b, config, grid)?);
     let op = Op::Join(present(joined.len() > 2));
@@ -210,7 +210,7 @@ fn modulated_norm(
     let linear = format!("{path}.linear");
     let mods = b.linear(&linear, shared.condition, m, Presence::Present)?;
     let norm = format!("{path}.norm");
-    let normed = b.layer_norm(&norm, x, config.norm_eps, affine(config))?;
+    let normed = b.norm(&norm, x, norm_kind(config))?;
     let op = Op::Modulate(segments.to_vec());
     Ok((b.add(op, &[normed, mods], path)?, mods))
 }
@@ -250,7 +250,13 @@ fn normed_heads(
     x: NodeId,
 ) -> Result<NodeId, ModelError> {
     let norm = format!("{path}.norm_{name}");
-    let x = b.head_norm(&norm, x, config.attention_head_dim, QK_NORM_EPS)?;
+    let kind = NormKind::Layer {
+        eps: QK_NORM_EPS,
+        affine: Affine::WeightBias,
+    };
+    let mut operands = vec![x];
+    operands.extend(b.affine(&norm, config.attention_head_dim, kind.weights())?);
+    let x = b.add(Op::HeadNorm(kind), &operands, &norm)?;
     match shared.rotary {
         None => Ok(x),
         Some(table) => b.add(
@@ -270,7 +276,7 @@ fn finish(
     x: NodeId,
 ) -> Result<NodeId, ModelError> {
     let video = b.add(Op::Segment(1), &[x], "norm_final")?;
-    let normed = b.layer_norm("norm_final", video, config.norm_eps, affine(config))?;
+    let normed = b.norm("norm_final", video, norm_kind(config))?;
     // With `chunk_dim=1` the reference puts the shift before the scale.
     let chunks = [ModChunks { shift: 0, scale: 1 }];
     let (normed, _) = modulated_norm(b, config, shared, "norm_out", normed, &chunks, 2)?;
@@ -278,10 +284,14 @@ fn finish(
     b.linear("proj_out", normed, out, Presence::Present)
 }
 
-fn affine(config: &TransformerConfig) -> Affine {
-    match config.norm_elementwise_affine {
-        true => Affine::WeightBias,
-        false => Affine::None,
+/// The norm over the width of a row.
+fn norm_kind(config: &TransformerConfig) -> NormKind {
+    NormKind::Layer {
+        eps: config.norm_eps,
+        affine: match config.norm_elementwise_affine {
+            true => Affine::WeightBias,
+            false => Affine::None,
+        },
     }
 }
 

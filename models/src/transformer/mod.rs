@@ -6,7 +6,6 @@
 //! Latents of an odd length in time are padded by the pipeline where patches span frames; here
 //! they are refused.
 
-mod builder;
 mod config;
 mod grid;
 mod lower;
@@ -16,7 +15,7 @@ pub use config::TransformerConfig;
 pub use terrace_compiler::ops::Guidance;
 
 use crate::ModelError;
-use builder::Builder;
+use crate::builder::Builder;
 use grid::{Grid, Latents};
 use lower::Operands;
 use terrace_compiler::ir::Type;
@@ -102,7 +101,7 @@ pub fn forward(config: &TransformerConfig, shape: &ForwardShape) -> Result<Graph
     let operands = Operands {
         video: b.input("hidden_states", grid.tokens(channels), grid.host(channels))?,
         text: text_input(b, config, &grid, "encoder_hidden_states")?,
-        timestep: b.vector("timestep", DType::F32, grid.b())?,
+        timestep: scalar_input(b, "timestep", grid.b())?,
         ofs: ofs_input(b, config, grid.b())?,
     };
     let sample = lower::lower(b, config, &grid, &operands)?;
@@ -158,8 +157,8 @@ fn lower_step(
     let grid = video.with_batch(batch);
     let latents = latent_input(b, config, video, "latents")?;
     let text = text_input(b, config, &grid, "prompt_embeds")?;
-    let timestep = b.vector("timestep", DType::F32, video.b())?;
-    let coefficients = b.vector("coefficients", DType::F32, Dim::new("k", COEFFICIENTS))?;
+    let timestep = scalar_input(b, "timestep", video.b())?;
+    let coefficients = vector_input(b, "coefficients", DType::F32, Dim::new("k", COEFFICIENTS))?;
     let ofs = ofs_input(b, config, video.b())?;
     let operands = Operands {
         video: repeat(b, latents, batch, "latents")?,
@@ -215,7 +214,7 @@ fn noise(
     match source {
         NoiseSource::Given => latent_input(b, config, video, "noise"),
         NoiseSource::Generated => {
-            let key = b.vector("key", DType::U32, Dim::new("k", 4))?;
+            let key = vector_input(b, "key", DType::U32, Dim::new("k", 4))?;
             let op = Op::Noise(Noise {
                 ty: Type::f32(video.tokens(config.out_channels)),
                 host: video.host(config.out_channels),
@@ -252,8 +251,18 @@ fn ofs_input(
 ) -> Result<Option<NodeId>, ModelError> {
     config
         .ofs_embed_dim
-        .map(|_| b.vector("ofs", DType::F32, batch))
+        .map(|_| scalar_input(b, "ofs", batch))
         .transpose()
+}
+
+/// A number per batch item.
+fn scalar_input(b: &mut Builder, name: &str, batch: Dim) -> Result<NodeId, ModelError> {
+    vector_input(b, name, DType::F32, batch)
+}
+
+fn vector_input(b: &mut Builder, name: &str, dtype: DType, dim: Dim) -> Result<NodeId, ModelError> {
+    let ty = Type::new(dtype, vec![dim.clone()]);
+    b.typed_input(name, ty, vec![dim])
 }
 
 /// The same value for every prediction of a guided step.

@@ -8,9 +8,9 @@
 //! grid larger than the native one where rotary positions are cut out of the native grid.
 
 use super::TransformerConfig;
-use super::builder::Builder;
 use super::grid::Grid;
 use crate::ModelError;
+use crate::builder::{Builder, source};
 use terrace_compiler::ir::{Dim, NodeId};
 use terrace_compiler::ops::{Op, PositionTable};
 use terrace_plan::{GridAxis, PositionColumns, PositionKind, WeightLayout};
@@ -86,8 +86,8 @@ pub(super) fn rotary(
 fn stored(b: &mut Builder, config: &TransformerConfig, grid: &Grid) -> Result<NodeId, ModelError> {
     let (seq, c) = (grid.seq(), Dim::new("c", config.width()));
     let shape = [1, seq.size(), c.size()];
-    let name = "patch_embed.pos_embedding";
-    b.weight(name, &shape, vec![seq, c], WeightLayout::Plain)
+    let sources = vec![source("patch_embed.pos_embedding", &shape)];
+    b.weight(sources, vec![seq, c], WeightLayout::Plain)
 }
 
 fn sin_cos(b: &mut Builder, config: &TransformerConfig, grid: &Grid) -> Result<NodeId, ModelError> {
