@@ -1,0 +1,7 @@
+//! The transformer against diffusers, on one rank and on every mesh.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod cases;
+mod forward;
+mod step;
