@@ -16,12 +16,13 @@ use crate::verify::{verify, verify_after};
 use crate::{CompileError, CompileOptions};
 
 /// A pass over the whole graph.
-#[derive(Clone, Copy)]
-struct Pass {
-    name: &'static str,
-    run: Run,
+#[derive(Clone, Copy, Debug)]
+pub struct Pass {
+    /// Kebab-case name, used in dumps and errors.
+    pub name: &'static str,
     /// Of the graph that the pass leaves.
-    stage: Stage,
+    pub stage: Stage,
+    run: Run,
 }
 
 type Run = fn(&mut Graph, &CompileOptions) -> Result<(), CompileError>;
@@ -57,7 +58,24 @@ const PASSES: &[Pass] = &[
 ];
 
 const fn pass(name: &'static str, run: Run, stage: Stage) -> Pass {
-    Pass { name, run, stage }
+    Pass { name, stage, run }
+}
+
+impl Pass {
+    /// Runs the pass and verifies what it leaves.
+    ///
+    /// # Errors
+    /// The pass could not do its work, or has broken an invariant.
+    pub fn run(&self, graph: &mut Graph, options: &CompileOptions) -> Result<(), CompileError> {
+        (self.run)(graph, options)?;
+        graph.stage = self.stage;
+        verify_after(self.name, graph, self.stage)
+    }
+}
+
+/// All passes, in order.
+pub const fn passes() -> &'static [Pass] {
+    PASSES
 }
 
 /// Names of the passes, in order.
@@ -76,9 +94,7 @@ pub fn run(
 ) -> Result<(), CompileError> {
     verify(graph, Stage::Model)?;
     for pass in PASSES {
-        (pass.run)(graph, options)?;
-        graph.stage = pass.stage;
-        verify_after(pass.name, graph, pass.stage)?;
+        pass.run(graph, options)?;
         observe(pass.name, graph);
     }
     Ok(())

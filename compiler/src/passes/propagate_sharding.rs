@@ -8,8 +8,8 @@
 //! Refuses ops that would need the neighbours of a part (convolutions, statistics over pixels) on
 //! a cut tensor, and takes and concatenations along a cut factor.
 
-use crate::ir::{Graph, NodeId, Sharding, Type};
-use crate::ops::{self, Op};
+use crate::ir::{Graph, Node, Type};
+use crate::ops::{self, Op, Rule};
 use crate::{CompileError, CompileOptions};
 
 /// Runs the pass.
@@ -21,24 +21,21 @@ pub fn run(graph: &mut Graph, _options: &CompileOptions) -> Result<(), CompileEr
         let node = graph.node(id);
         let operands = graph.operands(id);
         let types: Vec<&Type> = operands.iter().map(|&o| &graph.node(o).ty).collect();
-        let result = ops::rule(&node.op, &types, &node.ty, &graph.slices).result;
-        check(graph, id, &result)?;
-        graph.set_sharding(id, result);
+        let rule = ops::rule(&node.op, &types, &node.ty, &graph.slices);
+        check(node, &rule)?;
+        graph.set_sharding(id, rule.result);
     }
     Ok(())
 }
 
-fn check(graph: &Graph, id: NodeId, result: &Sharding) -> Result<(), CompileError> {
-    let node = graph.node(id);
-    let legal = match &node.op {
+fn check(node: &Node, rule: &Rule) -> Result<(), CompileError> {
+    let cuts = || rule.operands.iter().chain([&rule.result]);
+    let illegal = match &node.op {
         Op::GroupNorm(_) | Op::Conv3d(_) | Op::ConvCache(_) | Op::Upsample(_) => {
-            result.is_replicated()
+            cuts().find(|cut| !cut.is_replicated())
         }
-        Op::Take(take) => graph.operands(id).iter().all(|&o| {
-            let whole = &graph.node(o).sharding;
-            whole.cutting(&take.factor).is_none()
-        }),
-        Op::Concat(dim) => result.cutting(dim).is_none(),
+        Op::Take(take) => cuts().find(|cut| cut.cutting(&take.factor).is_some()),
+        Op::Concat(dim) => cuts().find(|cut| cut.cutting(dim).is_some()),
         Op::Input(_)
         | Op::Output(_)
         | Op::Weight(_)
@@ -67,14 +64,14 @@ fn check(graph: &Graph, id: NodeId, result: &Sharding) -> Result<(), CompileErro
         | Op::Reshard(_)
         | Op::AllToAll(_)
         | Op::AllGather(_)
-        | Op::RingShift(_) => true,
+        | Op::RingShift(_) => None,
     };
-    if legal {
-        return Ok(());
+    match illegal {
+        None => Ok(()),
+        Some(cut) => Err(CompileError::Unshardable {
+            op: node.op.name(),
+            path: node.path.to_string(),
+            sharding: cut.to_string(),
+        }),
     }
-    Err(CompileError::Unshardable {
-        op: node.op.name(),
-        path: node.path.to_string(),
-        sharding: result.to_string(),
-    })
 }

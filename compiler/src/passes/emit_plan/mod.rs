@@ -17,7 +17,7 @@ mod tables;
 
 use crate::ir::{Dim, Graph, Node, NodeId};
 use crate::ops::{Input, Op, Output};
-use crate::passes::localize;
+use crate::passes::localize::Parts;
 use crate::{CompileError, Provenance};
 use exchanges::Exchanges;
 use rank::{Context, Emitted};
@@ -35,13 +35,15 @@ pub fn run(graph: &Graph, provenance: &Provenance) -> Result<Plan, CompileError>
     let order = graph.order();
     let ports = Ports::of(graph, &order);
     let exchanges = Exchanges::of(graph)?;
+    let parts = Parts::of(graph);
     let mut origins = Origins::default();
     let mut weights = Weights::default();
+    let mut held = BTreeMap::new();
     let mut ranks = Vec::with_capacity(graph.mesh.ranks());
     for rank in (0..graph.mesh.ranks()).map(Rank) {
         let coords = graph.mesh.coords(rank);
-        let local = localize::run(graph, rank);
-        let held = hold_weights(graph, &order, coords, &mut weights)?;
+        let local = parts.at(rank);
+        hold_weights(graph, &order, coords, &mut weights, &mut held)?;
         let context = Context {
             graph,
             order: &order,
@@ -156,20 +158,22 @@ fn port(name: &str, id: NodeId, host: &[Dim], graph: &Graph) -> Port {
     }
 }
 
+/// Makes `held` what the rank at `coords` holds, from what the rank before it holds.
 fn hold_weights(
     graph: &Graph,
     order: &[NodeId],
     coords: Coords,
     weights: &mut Weights,
-) -> Result<BTreeMap<NodeId, WeightId>, CompileError> {
-    let mut held = BTreeMap::new();
+    held: &mut BTreeMap<NodeId, WeightId>,
+) -> Result<(), CompileError> {
     for &id in order {
         let node = graph.node(id);
-        if let Op::Weight(weight) = &node.op {
+        let kept = node.sharding.is_replicated() && held.contains_key(&id);
+        if let (Op::Weight(weight), false) = (&node.op, kept) {
             held.insert(id, weights.intern(node, weight, &graph.mesh, coords)?);
         }
     }
-    Ok(held)
+    Ok(())
 }
 
 /// The cuts that assign-slices made, for those who read the plan.

@@ -11,6 +11,7 @@ use super::tables::Origins;
 use crate::CompileError;
 use crate::ir::{Graph, NodeId, Path, Phase};
 use crate::ops::Op;
+use crate::passes::localize::Local;
 use crate::passes::select_kernels::{self, Site, Source};
 use std::collections::{BTreeMap, VecDeque};
 use terrace_plan::{
@@ -23,8 +24,8 @@ pub(super) struct Context<'a> {
     pub(super) graph: &'a Graph,
     pub(super) order: &'a [NodeId],
     pub(super) exchanges: &'a Exchanges,
-    /// Graph of the rank.
-    pub(super) local: &'a Graph,
+    /// Types of the rank.
+    pub(super) local: &'a Local<'a>,
     pub(super) rank: Rank,
     pub(super) coords: Coords,
     /// Weights as the rank holds them.
@@ -160,7 +161,7 @@ impl Emitter<'_> {
         position: usize,
         operands: &[Source],
     ) -> (BufferId, Option<usize>) {
-        let ty = &self.cx.local.node(id).ty;
+        let ty = self.cx.local.ty(id);
         let region = self.region(id);
         if region == Region::Arena {
             let ids = self.cx.graph.operands(id);

@@ -4,6 +4,7 @@ use super::Source;
 use crate::CompileError;
 use crate::ir::{Graph, NodeId, Type};
 use crate::ops::{Affine, Op, Presence};
+use crate::passes::localize::Local;
 use terrace_plan as plan;
 use terrace_plan::{BufferId, Coords, Slot, WeightId};
 
@@ -11,8 +12,8 @@ use terrace_plan::{BufferId, Coords, Slot, WeightId};
 pub struct Site<'a> {
     /// Global graph.
     pub graph: &'a Graph,
-    /// Graph of the rank.
-    pub local: &'a Graph,
+    /// Types of the rank.
+    pub local: &'a Local<'a>,
     /// Position of the rank.
     pub coords: Coords,
     /// The node.
@@ -30,12 +31,12 @@ impl<'a> Site<'a> {
 
     /// Local type of the result.
     pub(super) fn ty(&self) -> &'a Type {
-        &self.local.node(self.id).ty
+        self.local.ty(self.id)
     }
 
     /// Local type of an operand.
     pub(super) fn operand(&self, port: usize) -> &'a Type {
-        &self.local.node(self.local.operands(self.id)[port]).ty
+        self.local.ty(self.graph.operands(self.id)[port])
     }
 
     pub(super) fn refuse(&self, reason: &str) -> CompileError {
