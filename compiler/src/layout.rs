@@ -260,31 +260,9 @@ fn pieces(unit: &Unit, src: &[Unit], dst: &[Unit]) -> Option<Vec<Draft>> {
     }
     let sizes: Vec<usize> = unit.factors.iter().map(|f| f.size).collect();
     let boxes = raster_boxes(range, &sizes);
-    let place = |side: &[Unit], first: &[usize]| -> (usize, Vec<usize>) {
-        match side {
-            [raster] => {
-                let strides = raster_strides(&sizes, raster.stride);
-                let index: usize = first
-                    .iter()
-                    .zip(raster_strides(&sizes, 1))
-                    .map(|(i, s)| i * s)
-                    .sum();
-                ((index - raster.held.start) * raster.stride, strides)
-            }
-            split => {
-                let stride = |f: &Factor| {
-                    let unit = split.iter().find(|u| u.has(&f.name));
-                    unit.map_or(0, |u| u.stride)
-                };
-                let strides: Vec<usize> = unit.factors.iter().map(stride).collect();
-                let offset = first.iter().zip(&strides).map(|(i, s)| i * s).sum();
-                (offset, strides)
-            }
-        }
-    };
     let drafts = boxes.into_iter().map(|(first, extents)| {
-        let (src_offset, src_strides) = place(&src, &first);
-        let (dst_offset, dst_strides) = place(&dst, &first);
+        let (src_offset, src_strides) = place(unit, &src, &first);
+        let (dst_offset, dst_strides) = place(unit, &dst, &first);
         let loops = extents
             .iter()
             .zip(src_strides.iter().zip(&dst_strides))
@@ -297,6 +275,28 @@ fn pieces(unit: &Unit, src: &[Unit], dst: &[Unit]) -> Option<Vec<Draft>> {
         }
     });
     Some(drafts.collect())
+}
+
+/// Where the box that begins at `first` lies on one side, and its strides by factor of `unit`.
+fn place(unit: &Unit, side: &[Unit], first: &[usize]) -> (usize, Vec<usize>) {
+    match side {
+        [raster] => {
+            let sizes: Vec<usize> = unit.factors.iter().map(|f| f.size).collect();
+            let dense = raster_strides(&sizes, 1);
+            let index: usize = first.iter().zip(dense).map(|(i, s)| i * s).sum();
+            let strides = raster_strides(&sizes, raster.stride);
+            ((index - raster.held.start) * raster.stride, strides)
+        }
+        split => {
+            let stride = |f: &Factor| {
+                let unit = split.iter().find(|u| u.has(&f.name));
+                unit.map_or(0, |u| u.stride)
+            };
+            let strides: Vec<usize> = unit.factors.iter().map(stride).collect();
+            let offset = first.iter().zip(&strides).map(|(i, s)| i * s).sum();
+            (offset, strides)
+        }
+    }
 }
 
 /// Joins units that lie one after the other, in the order of `raster`, into one.

@@ -9,13 +9,16 @@ use refusal::{argument, refuses, zeros};
 use terrace_kernels::KernelError;
 use terrace_kernels::cpu::*;
 
+/// A segment whose shift and scale lie one after the other.
+const SEGMENT: ModSegment = ModSegment {
+    rows: 2,
+    shift: 0,
+    scale: 4,
+};
+
 #[test]
 fn norm_modulate() {
-    let segments = [ModSegment {
-        rows: 2,
-        shift: 0,
-        scale: 4,
-    }];
+    let segments = [SEGMENT];
     let run = |n: &[usize], y: &mut [f32]| {
         let norm = Norm::Layer {
             eps: 1e-5,
@@ -38,7 +41,10 @@ fn norm_modulate() {
         &[("x", 24), ("norm.weight", 4), ("norm.bias", 4), ("y", 24)],
         run,
     );
+}
 
+#[test]
+fn modulation_of_norms() {
     let modulated = |data: usize, stride: usize, segment: ModSegment| {
         let mods = Some(Mods {
             data: zeros(data),
@@ -57,9 +63,9 @@ fn norm_modulate() {
         }
         .run()
     };
-    modulated(24, 8, segments[0]).unwrap();
+    modulated(24, 8, SEGMENT).unwrap();
     assert!(matches!(
-        modulated(23, 8, segments[0]),
+        modulated(23, 8, SEGMENT),
         Err(KernelError::Length {
             operand: "mods.data",
             expected: 24,
@@ -67,7 +73,7 @@ fn norm_modulate() {
             ..
         })
     ));
-    argument(modulated(24, usize::MAX, segments[0]), "mods.stride");
+    argument(modulated(24, usize::MAX, SEGMENT), "mods.stride");
     argument(
         modulated(
             24,
@@ -86,7 +92,7 @@ fn norm_modulate() {
             8,
             ModSegment {
                 rows: usize::MAX,
-                ..segments[0]
+                ..SEGMENT
             },
         ),
         "batch, rows, width",
@@ -151,7 +157,7 @@ fn qk_norm_rope() {
 }
 
 #[test]
-fn gates_activations_and_sampler() {
+fn gates() {
     refuses(&[("residual", 24), ("x", 24), ("y", 24)], |n, y| {
         let mods = Mods {
             data: zeros(12),
@@ -170,6 +176,10 @@ fn gates_activations_and_sampler() {
         }
         .run()
     });
+}
+
+#[test]
+fn activations() {
     refuses(&[("b", 7), ("y", 7)], |n, y| add(zeros(7), zeros(n[0]), y));
     refuses(&[("y", 7)], |_, y| silu(zeros(7), y));
     refuses(&[("y", 7)], |_, y| gelu(zeros(7), y));
@@ -183,6 +193,19 @@ fn gates_activations_and_sampler() {
         }
         .run()
     });
+    let mut y = [0.0; 4];
+    let huge = GatedGelu {
+        rows: usize::MAX,
+        width: 2,
+        x: zeros(0),
+        y: &mut y,
+    }
+    .run();
+    argument(huge, "rows, 2, width");
+}
+
+#[test]
+fn sampler() {
     refuses(
         &[("pred_uncond", 7), ("pred_text", 7), ("x0", 7)],
         |n, x0| {
@@ -217,19 +240,10 @@ fn gates_activations_and_sampler() {
             .run()
         },
     );
-    let mut y = [0.0; 4];
-    let huge = GatedGelu {
-        rows: usize::MAX,
-        width: 2,
-        x: zeros(0),
-        y: &mut y,
-    }
-    .run();
-    argument(huge, "rows, 2, width");
 }
 
 #[test]
-fn embeddings() {
+fn token_embedding() {
     let ids = [0, 2, 1];
     refuses(&[("table", 12), ("y", 12)], |n, y| {
         TokenEmbedding {
@@ -255,7 +269,10 @@ fn embeddings() {
         bad.unwrap_err().to_string(),
         "kernel token_embedding: argument `ids` must be below the vocabulary of 3, found 3 at index 1"
     );
+}
 
+#[test]
+fn relative_bias() {
     let bias = |buckets, max_distance, table, y: &mut [f32]| {
         let (heads, queries, keys) = (2, 3, 4);
         RelativeBias {
@@ -275,7 +292,11 @@ fn embeddings() {
     let mut y = [0.0; 24];
     argument(bias(3, 128, zeros(6), &mut y), "buckets");
     argument(bias(32, 8, zeros(64), &mut y), "max_distance");
+}
 
+#[test]
+fn timestep_embedding() {
+    let mut y = [0.0; 24];
     let time = |dim, downscale_freq_shift, max_period, y: &mut [f32]| {
         let (order, timesteps) = (SinCosOrder::SinCos, zeros(3));
         TimestepEmbedding {

@@ -39,32 +39,7 @@ fn norm_modulate_matches_f64() {
         let segments: Vec<ModSegment> = std::iter::zip(rows, segments)
             .map(|(rows, (shift, scale))| ModSegment { rows, shift, scale })
             .collect();
-        let norms = [
-            Norm::None,
-            Norm::Layer {
-                eps: 1e-5,
-                weight: None,
-                bias: None,
-            },
-            Norm::Layer {
-                eps: 1e-5,
-                weight: Some(&weight),
-                bias: Some(&bias),
-            },
-            Norm::Layer {
-                eps: 1e-5,
-                weight: None,
-                bias: Some(&bias),
-            },
-            Norm::Rms {
-                eps: 1e-6,
-                weight: Some(&weight),
-            },
-            Norm::Rms {
-                eps: 1e-6,
-                weight: None,
-            },
-        ];
+        let norms = norms(&weight, &bias);
         for (norm, mods) in norms.iter().flat_map(|n| [(n, true), (n, false)]) {
             let y = same_in_all_pools(|| {
                 let mut y = vec![f32::NAN; x.len()];
@@ -103,6 +78,25 @@ fn norm_modulate_matches_f64() {
             close(&y, &expected, 3e-5);
         }
     }
+}
+
+/// Every norm with every choice of weight and bias that occurs.
+fn norms<'a>(weight: &'a [f32], bias: &'a [f32]) -> [Norm<'a>; 6] {
+    let (weight, bias) = (Some(weight), Some(bias));
+    let layer = |weight, bias| Norm::Layer {
+        eps: 1e-5,
+        weight,
+        bias,
+    };
+    let rms = |weight| Norm::Rms { eps: 1e-6, weight };
+    [
+        Norm::None,
+        layer(None, None),
+        layer(weight, bias),
+        layer(None, bias),
+        rms(weight),
+        rms(None),
+    ]
 }
 
 fn naive_norm(x: &[f64], norm: &Norm<'_>) -> Vec<f64> {

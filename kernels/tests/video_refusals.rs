@@ -59,7 +59,7 @@ fn position_table() {
 }
 
 #[test]
-fn video_layers() {
+fn group_norm() {
     let run = |n: &[usize], y: &mut [f32], groups, latent: [usize; 3]| {
         let [frames, height, width] = latent;
         GroupNorm {
@@ -97,7 +97,10 @@ fn video_layers() {
     argument(run(&[96, 4, 4, 32], &mut y, 0, [2, 1, 1]), "groups");
     argument(run(&[96, 4, 4, 16], &mut y, 2, [1, 1, 1]), "spatial");
     argument(run(&[96, 4, 4, 0], &mut y, 2, [2, 0, 1]), "spatial");
+}
 
+#[test]
+fn upsample() {
     refuses(&[("x", 48), ("y", 320)], |n, y| {
         let (batch, frames, height, width, channels) = (1, 3, 2, 2, 4);
         let (time, x) = (TimeMode::Double, zeros(n[0]));
@@ -113,6 +116,10 @@ fn video_layers() {
         }
         .run()
     });
+}
+
+#[test]
+fn conv_cache() {
     refuses(&[("x", 24), ("cache", 16), ("y", 16)], |n, y| {
         let (batch, frames, frame, keep) = (2, 3, 4, 2);
         ConvCache {
@@ -141,6 +148,10 @@ fn video_layers() {
         .run(),
         "frames",
     );
+}
+
+#[test]
+fn join() {
     refuses(
         &[("text", 16), ("video", 24), ("positions", 20), ("y", 40)],
         |n, y| {
@@ -163,7 +174,7 @@ fn video_layers() {
 
 /// Shapes without elements are legal and touch nothing: a rank may have no text rows.
 #[test]
-fn empty_shapes_run() {
+fn rows_without_elements_run() {
     let mut none: [f32; 0] = [];
     let segments = &[ModSegment {
         rows: 0,
@@ -205,6 +216,10 @@ fn empty_shapes_run() {
         .run()
         .unwrap();
     }
+}
+
+#[test]
+fn joints_without_text_run() {
     let (text, video) = (&[][..], zeros(6));
     let mut y = [1.0; 6];
     let (batch, text_rows, video_rows, width, positions) = (1, 0, 2, 3, None);
@@ -221,6 +236,11 @@ fn empty_shapes_run() {
     .run()
     .unwrap();
     assert_eq!(y, [0.0; 6]);
+}
+
+#[test]
+fn videos_without_frames_run() {
+    let mut none: [f32; 0] = [];
     add(&[], &[], &mut none).unwrap();
     for channels in [0, 4] {
         GroupNorm {

@@ -1,7 +1,7 @@
 //! Movement within a rank and across its border: the boxes of copies and of ports.
 
 use crate::CompileError;
-use crate::ir::{Dim, Graph, Node, NodeId};
+use crate::ir::{Dim, Graph, Name, Node, NodeId};
 use crate::layout::{Layout, copies};
 use crate::ops::{Input, Op, Output};
 use terrace_plan::{Axis, BoxCopy, Coords};
@@ -30,19 +30,7 @@ pub(super) fn local_copies(
             let once = part(node).repeating(&repeat.factor);
             vec![between(node, &once, &part(node))?]
         }
-        Op::Concat(dim) => {
-            let mut start = 0;
-            let mut lists = Vec::with_capacity(operands.len());
-            for operand in &operands {
-                let count = operand.ty.dim(dim).map_or(0, Dim::size);
-                let factor = node.ty.dim(dim).and_then(|d| d.factors().next());
-                let name = factor.map_or(dim, |f| &f.name);
-                let placed = part(node).taking(name, start..start + count);
-                lists.push(between(node, &placed, &part(node))?);
-                start += count;
-            }
-            lists
-        }
+        Op::Concat(dim) => concat(node, &operands, &part(node), dim)?,
         Op::Input(_)
         | Op::Output(_)
         | Op::Weight(_)
@@ -76,6 +64,26 @@ pub(super) fn local_copies(
         | Op::RingShift(_) => return Ok(None),
     };
     Ok(Some(lists))
+}
+
+/// Each operand to its range of the first factor of `dim`.
+fn concat(
+    node: &Node,
+    operands: &[&Node],
+    part: &Layout,
+    dim: &Name,
+) -> Result<Vec<Vec<BoxCopy>>, CompileError> {
+    let factor = node.ty.dim(dim).and_then(|d| d.factors().next());
+    let name = factor.map_or(dim, |f| &f.name);
+    let mut start = 0;
+    let mut lists = Vec::with_capacity(operands.len());
+    for operand in operands {
+        let count = operand.ty.dim(dim).map_or(0, Dim::size);
+        let placed = part.clone().taking(name, start..start + count);
+        lists.push(between(node, &placed, part)?);
+        start += count;
+    }
+    Ok(lists)
 }
 
 /// From the caller's tensor to the rank's part.

@@ -146,4 +146,16 @@ impl Site<'_> {
             y: self.y(),
         })
     }
+
+    pub(super) fn relative_bias(&self, a: &ops::RelativeBias) -> Result<KernelCall, CompileError> {
+        Ok(KernelCall::RelativeBias {
+            heads: width(self.operand(0)),
+            q_rows: a.rows,
+            kv_rows: a.rows,
+            buckets: a.buckets,
+            max_distance: a.max_distance,
+            table: self.weight(0)?,
+            y: self.y(),
+        })
+    }
 }

@@ -22,7 +22,6 @@ pub use site::Site;
 
 use crate::CompileError;
 use crate::ops::Op;
-use site::{grid, rows, width};
 use terrace_plan::{BufferId, KernelCall, Stage, WeightId};
 
 /// Where an operand is found.
@@ -61,63 +60,20 @@ pub fn run(site: &Site<'_>) -> Result<Option<KernelCall>, CompileError> {
         Op::Attention(a) => site.attention(a)?,
         Op::AttentionStep(a) => site.attention_step(a)?,
         Op::AttentionFinish => site.attention_finish()?,
-        Op::Activate(function) => KernelCall::Activate {
-            len: site.ty().elements(),
-            function: *function,
-            x: site.slot(0)?,
-            y: site.y(),
-        },
-        Op::GatedGelu => KernelCall::GatedGelu {
-            rows: rows(site.ty()),
-            width: width(site.ty()),
-            x: site.slot(0)?,
-            y: site.y(),
-        },
-        Op::Embedding(_) => KernelCall::Embedding {
-            rows: rows(site.ty()),
-            width: width(site.ty()),
-            vocabulary: rows(site.operand(1)),
-            ids: site.slot(0)?,
-            table: site.weight(1)?,
-            y: site.y(),
-        },
-        Op::RelativeBias(a) => KernelCall::RelativeBias {
-            heads: width(site.operand(0)),
-            q_rows: a.rows,
-            kv_rows: a.rows,
-            buckets: a.buckets,
-            max_distance: a.max_distance,
-            table: site.weight(0)?,
-            y: site.y(),
-        },
-        Op::TimestepEmbedding(a) => KernelCall::TimestepEmbedding {
-            batch: rows(site.ty()),
-            dim: width(site.ty()),
-            order: a.order,
-            shift: a.shift,
-            timestep: site.slot(0)?,
-            y: site.y(),
-        },
+        Op::Activate(function) => site.activate(*function)?,
+        Op::GatedGelu => site.gated_gelu()?,
+        Op::Embedding(_) => site.embedding()?,
+        Op::RelativeBias(a) => site.relative_bias(a)?,
+        Op::TimestepEmbedding(a) => site.timestep_embedding(a)?,
         Op::PositionTable(a) => site.position_table(a)?,
         Op::Join(positions) => site.join(*positions)?,
         Op::Conv3d(a) => site.conv3d(a)?,
         Op::ConvCache(a) => site.conv_cache(a)?,
         Op::GroupNorm(a) => site.group_norm(a)?,
-        Op::Upsample(a) => KernelCall::Upsample {
-            batch: site.operand(0).dims[0].size(),
-            grid: grid(site.operand(0)),
-            channels: width(site.ty()),
-            time: a.time,
-            x: site.slot(0)?,
-            y: site.y(),
-        },
+        Op::Upsample(a) => site.upsample(a)?,
         Op::Denoise(a) => site.denoise(a)?,
         Op::Advance(a) => site.advance(*a)?,
-        Op::Noise(a) => KernelCall::Noise {
-            boxes: site.noise_boxes(a)?,
-            key: site.slot(0)?,
-            y: site.y(),
-        },
+        Op::Noise(a) => site.noise(a)?,
     };
     Ok(Some(call))
 }

@@ -150,4 +150,47 @@ impl Site<'_> {
             y: self.y(),
         })
     }
+
+    pub(super) fn activate(&self, function: plan::Activation) -> Result<KernelCall, CompileError> {
+        Ok(KernelCall::Activate {
+            len: self.ty().elements(),
+            function,
+            x: self.slot(0)?,
+            y: self.y(),
+        })
+    }
+
+    pub(super) fn gated_gelu(&self) -> Result<KernelCall, CompileError> {
+        Ok(KernelCall::GatedGelu {
+            rows: rows(self.ty()),
+            width: width(self.ty()),
+            x: self.slot(0)?,
+            y: self.y(),
+        })
+    }
+
+    pub(super) fn embedding(&self) -> Result<KernelCall, CompileError> {
+        Ok(KernelCall::Embedding {
+            rows: rows(self.ty()),
+            width: width(self.ty()),
+            vocabulary: rows(self.operand(1)),
+            ids: self.slot(0)?,
+            table: self.weight(1)?,
+            y: self.y(),
+        })
+    }
+
+    pub(super) fn timestep_embedding(
+        &self,
+        a: &ops::TimestepEmbedding,
+    ) -> Result<KernelCall, CompileError> {
+        Ok(KernelCall::TimestepEmbedding {
+            batch: rows(self.ty()),
+            dim: width(self.ty()),
+            order: a.order,
+            shift: a.shift,
+            timestep: self.slot(0)?,
+            y: self.y(),
+        })
+    }
 }

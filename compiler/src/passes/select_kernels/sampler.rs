@@ -42,10 +42,18 @@ impl Site<'_> {
         })
     }
 
-    pub(super) fn noise_boxes(&self, a: &ops::Noise) -> Result<Vec<BoxCopy>, CompileError> {
+    fn noise_boxes(&self, a: &ops::Noise) -> Result<Vec<BoxCopy>, CompileError> {
         let node = self.graph.node(self.id);
         let host = Layout::whole(&a.host);
         let part = Layout::part(&node.ty.dims, &node.sharding, &self.graph.mesh, self.coords);
         copies(&host, &part).ok_or_else(|| self.refuse("the host layout names other factors"))
+    }
+
+    pub(super) fn noise(&self, a: &ops::Noise) -> Result<KernelCall, CompileError> {
+        Ok(KernelCall::Noise {
+            boxes: self.noise_boxes(a)?,
+            key: self.slot(0)?,
+            y: self.y(),
+        })
     }
 }

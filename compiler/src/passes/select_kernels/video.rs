@@ -67,4 +67,15 @@ impl Site<'_> {
             y: self.y(),
         })
     }
+
+    pub(super) fn upsample(&self, a: &ops::Upsample) -> Result<KernelCall, CompileError> {
+        Ok(KernelCall::Upsample {
+            batch: self.operand(0).dims[0].size(),
+            grid: grid(self.operand(0)),
+            channels: width(self.ty()),
+            time: a.time,
+            x: self.slot(0)?,
+            y: self.y(),
+        })
+    }
 }
