@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use super::check;
-use super::gemm::{Panels, Product, multiply};
+use super::gemm::{Panels, Precision, Product, multiply};
 use super::simd::{InstructionSet, instruction_set};
 use super::split::multiversion;
 use crate::KernelError;
@@ -36,6 +36,29 @@ impl PackedConv3d {
         kernel: [usize; 3],
         weight: &[f32],
     ) -> Result<Self, KernelError> {
+        Self::pack_as(Precision::F32, [cout, cin], kernel, weight)
+    }
+
+    /// Packs a weight `[cout, cin, kt, kh, kw]`, rounded to bf16; the convolution then rounds its input
+    /// as well. See [`PackedLinear::pack_bf16`](super::PackedLinear::pack_bf16).
+    ///
+    /// # Errors
+    /// As for [`PackedConv3d::pack`].
+    pub fn pack_bf16(
+        cout: usize,
+        cin: usize,
+        kernel: [usize; 3],
+        weight: &[f32],
+    ) -> Result<Self, KernelError> {
+        Self::pack_as(Precision::Bf16, [cout, cin], kernel, weight)
+    }
+
+    fn pack_as(
+        precision: Precision,
+        [cout, cin]: [usize; 2],
+        kernel: [usize; 3],
+        weight: &[f32],
+    ) -> Result<Self, KernelError> {
         let [kt, kh, kw] = kernel;
         if kt == 0 || kh % 2 == 0 || kw % 2 == 0 {
             let expected = "at least 1 frame, an odd number of rows and of columns";
@@ -47,7 +70,7 @@ impl PackedConv3d {
         check::length(KERNEL, "weight", total, weight.len())?;
         let taps = check::product(KERNEL, "kernel", &kernel)?;
         let k = check::product(KERNEL, "cin, kernel", &[cin, taps])?;
-        let panels = Panels::pack(KERNEL, cout, k, |column, index| {
+        let panels = Panels::pack(KERNEL, precision, [cout, k], |column, index| {
             let (tap, channel) = (index / cin, index % cin);
             weight[(column * cin + channel) * taps + tap]
         })?;

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::gate::GateSegment;
-use super::gemm::{Panels, Product, multiply};
+use super::gemm::{Panels, Precision, Product, multiply};
 use super::segments::{Mods, locate};
 use super::simd::{InstructionSet, instruction_set};
 use super::split::multiversion;
@@ -27,9 +27,31 @@ impl PackedLinear {
     /// # Errors
     /// [`KernelError`] when the length does not fit the sizes, or the sizes the address space.
     pub fn pack(n: usize, k: usize, weight: &[f32]) -> Result<Self, KernelError> {
+        Self::pack_as(Precision::F32, n, k, weight)
+    }
+
+    /// Packs a weight `[n, k]`, rounded to bf16. The product then rounds its input to bf16 as well, and
+    /// sums in f32: half the memory, and twice the speed or more where the processor multiplies bf16.
+    ///
+    /// The result is the same on every instruction set, but for sums below the smallest normal f32,
+    /// which `avx512-bf16` takes to zero.
+    ///
+    /// # Errors
+    /// As for [`PackedLinear::pack`].
+    pub fn pack_bf16(n: usize, k: usize, weight: &[f32]) -> Result<Self, KernelError> {
+        Self::pack_as(Precision::Bf16, n, k, weight)
+    }
+
+    fn pack_as(
+        precision: Precision,
+        n: usize,
+        k: usize,
+        weight: &[f32],
+    ) -> Result<Self, KernelError> {
         let total = check::product(KERNEL, "n, k", &[n, k])?;
         check::length(KERNEL, "weight", total, weight.len())?;
-        Panels::pack(KERNEL, n, k, |column, index| weight[column * k + index]).map(Self)
+        let at = |column, index| weight[column * k + index];
+        Panels::pack(KERNEL, precision, [n, k], at).map(Self)
     }
 
     /// Columns of the result.

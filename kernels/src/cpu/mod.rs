@@ -6,6 +6,7 @@
 
 mod activation;
 mod attention;
+mod bf16;
 mod boxes;
 mod check;
 mod conv3d;

@@ -86,9 +86,9 @@ impl<'a> Scattered<'a> {
 /// Defines a function that is compiled for the base instruction set, AVX2 and AVX-512, and picks the
 /// widest that this machine has at each call. The body must be plain, vectorisable Rust.
 macro_rules! multiversion {
-    ($(#[$meta:meta])* fn $name:ident($($arg:ident : $ty:ty),* $(,)?) $body:block) => {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident : $ty:ty),* $(,)?) $body:block) => {
         $(#[$meta])*
-        fn $name($($arg: $ty),*) {
+        $vis fn $name($($arg: $ty),*) {
             #[inline(always)]
             fn body($($arg: $ty),*) $body
 

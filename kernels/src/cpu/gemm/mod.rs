@@ -12,11 +12,12 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::bf16;
 use super::scratch::with_scratch;
-use super::simd::{InstructionSet, Kernel};
+use super::simd::{InstructionSet, Kernel, Simd};
 use super::split::Scattered;
 use panels::DEPTH;
-pub(super) use panels::{LANES, Line, Panels, flat};
+pub(super) use panels::{LANES, Line, Panels, Precision, flat};
 pub(super) use tile::{Micro, Store, Tile};
 
 /// Elements between the buffered rows: not a power of two, so that they use different cache sets.
@@ -149,7 +150,7 @@ impl<P: Product> Kernel for Block<'_, P> {
         // Without columns of x there is still one block, which sets the sums to zero.
         for block in 0..k.div_ceil(DEPTH).max(1) {
             let depth = block * DEPTH..k.min((block + 1) * DEPTH);
-            self.pack(depth.clone());
+            self.pack::<S>(depth.clone());
             let store = if block == 0 { Store::Set } else { Store::Add };
             self.tiles(simd, depth, store);
         }
@@ -160,11 +161,23 @@ impl<P: Product> Kernel for Block<'_, P> {
 impl<P: Product> Block<'_, P> {
     /// Copies a block of the rows' columns. Rows behind the last are zero, so that tiles which hang
     /// over compute with ordinary numbers.
-    fn pack(&mut self, depth: Range<usize>) {
+    fn pack<S: Simd>(&mut self, depth: Range<usize>) {
         self.x[self.rows.len() * STRIDE..].fill(0.0);
         for (row, out) in self.rows.clone().zip(self.x.chunks_exact_mut(STRIDE)) {
-            let out = &mut out[..depth.len()];
-            self.product.pack(row, depth.clone(), out);
+            self.product
+                .pack(row, depth.clone(), &mut out[..depth.len()]);
+            match self.weight.precision() {
+                Precision::F32 => {}
+                Precision::Bf16 => {
+                    let even = depth.len().next_multiple_of(2);
+                    out[depth.len()..even].fill(0.0);
+                    if S::DOT {
+                        bf16::pair_up(&mut out[..even]);
+                    } else {
+                        bf16::round_all(&mut out[..even]);
+                    }
+                }
+            }
         }
     }
 
@@ -175,29 +188,41 @@ impl<P: Product> Block<'_, P> {
         let rows = self.rows.len().next_multiple_of(S::ROWS);
         let panels = self.columns.len().div_ceil(LANES);
         let (first, stride) = (self.columns.start / LANES, sums_stride(&self.columns));
-        let ahead = (S::PANELS * depth.len()).div_ceil(rows / S::ROWS);
+        let precision = self.weight.precision();
+        let lines = precision.lines(depth.len());
+        let a_depth = match precision {
+            Precision::Bf16 if !S::DOT => 2,
+            Precision::F32 | Precision::Bf16 => 1,
+        };
+        let ahead = (S::PANELS * lines).div_ceil(rows / S::ROWS);
         for panel in (0..panels).step_by(S::PANELS) {
             let b = self.weight.lines(depth.clone(), first + panel);
-            let mut next = b.as_ptr().wrapping_add(S::PANELS * depth.len());
+            let mut next = b.as_ptr().wrapping_add(S::PANELS * lines);
             for row in (0..rows).step_by(S::ROWS) {
                 for _ in 0..ahead {
                     simd.prefetch(next.cast());
                     next = next.wrapping_add(1);
                 }
                 let tile = Tile {
-                    depth: depth.len(),
+                    depth: lines,
                     a: self.x[row * STRIDE..].as_ptr(),
-                    a_depth: 1,
+                    a_depth,
                     b: b.as_ptr().cast(),
                     b_depth: LANES,
-                    b_panel: depth.len() * LANES,
+                    b_panel: lines * LANES,
                     c: self.sums[row * stride + panel * LANES..].as_mut_ptr(),
                     c_row: stride,
                     store,
                 };
+                let panels = S::PANELS.min(panels - panel);
                 // SAFETY: `x` and `sums` hold all rows of a tile, TILE_ROWS being at least S::ROWS;
-                // that many panels follow in the weight and in the sums, each of `depth` lines.
-                unsafe { simd.tile::<STRIDE>(S::PANELS.min(panels - panel), &tile) };
+                // that many panels follow in the weight and in the sums, each of `lines` lines.
+                unsafe {
+                    match precision {
+                        Precision::F32 => simd.tile::<STRIDE>(panels, &tile),
+                        Precision::Bf16 => simd.pair_tile::<STRIDE>(panels, &tile),
+                    }
+                }
             }
         }
     }

@@ -8,7 +8,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::KernelError;
-use crate::cpu::check;
+use crate::cpu::{bf16, check};
 
 /// Columns of a panel: one AVX-512 register, two of AVX2.
 pub(in crate::cpu) const LANES: usize = 16;
@@ -17,7 +17,27 @@ pub(in crate::cpu) const LANES: usize = 16;
 /// first-level cache.
 pub(super) const DEPTH: usize = 256;
 
-/// The elements of one row in one panel; a cache line, and aligned to one.
+/// What the terms of a product are rounded to before they are multiplied; sums are f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::cpu) enum Precision {
+    /// Nothing is rounded.
+    F32,
+    /// Weights when they are packed, inputs when they are copied.
+    Bf16,
+}
+
+impl Precision {
+    /// Lines that hold so many terms of a panel; pairs of bf16 share one.
+    #[inline(always)]
+    pub(super) fn lines(self, terms: usize) -> usize {
+        match self {
+            Precision::F32 => terms,
+            Precision::Bf16 => terms.div_ceil(2),
+        }
+    }
+}
+
+/// The elements of one row in one panel, or of a pair of rows in bf16; a cache line, and aligned to one.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 pub(in crate::cpu) struct Line(pub(in crate::cpu) [f32; LANES]);
@@ -29,11 +49,12 @@ pub(in crate::cpu) fn flat(lines: &mut [Line]) -> &mut [f32] {
 }
 
 /// A weight `[n, k]` as `[k / 256][n / 16][256][16]`, so that a block of terms is read in one go; the
-/// last block of terms is shorter.
+/// last block of terms is shorter. In bf16 a line holds two terms, `[k / 256][n / 16][128][16][2]`.
 #[derive(Debug)]
 pub(in crate::cpu) struct Panels {
     n: usize,
     k: usize,
+    precision: Precision,
     lines: Box<[Line]>,
 }
 
@@ -41,42 +62,36 @@ impl Panels {
     /// Packs the weight whose element (column, k) is `at(column, k)`.
     pub(in crate::cpu) fn pack(
         kernel: &'static str,
-        n: usize,
-        k: usize,
+        precision: Precision,
+        [n, k]: [usize; 2],
         at: impl Fn(usize, usize) -> f32 + Sync,
     ) -> Result<Self, KernelError> {
         let panels = n.div_ceil(LANES);
-        let bytes = check::product(kernel, "n, k", &[panels, k, size_of::<Line>()])?;
+        // A block but the last has an even number of terms.
+        let shape = [panels, precision.lines(k), size_of::<Line>()];
+        let bytes = check::product(kernel, "n, k", &shape)?;
         if bytes > isize::MAX as usize {
             let expected = "small enough for the address space";
-            return Err(check::argument(
-                kernel,
-                "n, k",
-                expected,
-                format!("{n}, {k}"),
-            ));
+            let found = format!("{n}, {k}");
+            return Err(check::argument(kernel, "n, k", expected, found));
         }
-        let mut lines = vec![Line([0.0; LANES]); panels * k];
-        let pack_panel = |block: usize, panel: usize, lines: &mut [Line]| {
-            let first = panel * LANES;
-            for lane in 0..LANES.min(n - first) {
-                for (k, line) in (block * DEPTH..).zip(lines.iter_mut()) {
-                    line.0[lane] = at(first + lane, k);
-                }
-            }
-        };
+        let mut lines = vec![Line([0.0; LANES]); bytes / size_of::<Line>()];
         if !lines.is_empty() {
-            let blocks = lines.par_chunks_mut(DEPTH * panels).enumerate();
+            let block = precision.lines(DEPTH) * panels;
+            let blocks = lines.par_chunks_mut(block).enumerate();
             blocks.for_each(|(block, lines)| {
-                let panels = lines.par_chunks_exact_mut(lines.len() / panels);
-                panels
-                    .enumerate()
-                    .for_each(|(panel, lines)| pack_panel(block, panel, lines));
+                let count = lines.len() / panels;
+                let panels = lines.par_chunks_exact_mut(count).enumerate();
+                panels.for_each(|(panel, lines)| {
+                    let columns = panel * LANES..n.min((panel + 1) * LANES);
+                    pack_panel(precision, columns, block * DEPTH..k, &at, lines);
+                });
             });
         }
         Ok(Self {
             n,
             k,
+            precision,
             lines: lines.into_boxed_slice(),
         })
     }
@@ -96,9 +111,47 @@ impl Panels {
         size_of_val(&*self.lines)
     }
 
+    /// What the terms are rounded to.
+    pub(super) fn precision(&self) -> Precision {
+        self.precision
+    }
+
     /// The lines of a block of terms from a panel on, to the end of the weight.
     pub(super) fn lines(&self, block: Range<usize>, panel: usize) -> &[Line] {
-        let panels = self.n.div_ceil(LANES);
-        &self.lines[block.start * panels + block.len() * panel..]
+        let (before, own) = (
+            self.precision.lines(block.start),
+            self.precision.lines(block.len()),
+        );
+        &self.lines[before * self.n.div_ceil(LANES) + own * panel..]
+    }
+}
+
+/// Fills the lines of a panel's block with the terms from `terms.start` on; terms behind the last are
+/// zero.
+fn pack_panel(
+    precision: Precision,
+    columns: Range<usize>,
+    terms: Range<usize>,
+    at: &impl Fn(usize, usize) -> f32,
+    lines: &mut [Line],
+) {
+    for (lane, column) in columns.enumerate() {
+        match precision {
+            Precision::F32 => {
+                for (k, line) in terms.clone().zip(lines.iter_mut()) {
+                    line.0[lane] = at(column, k);
+                }
+            }
+            Precision::Bf16 => {
+                for (k, line) in terms.clone().step_by(2).zip(lines.iter_mut()) {
+                    let second = if k + 1 < terms.end {
+                        at(column, k + 1)
+                    } else {
+                        0.0
+                    };
+                    line.0[lane] = bf16::pair(at(column, k), second);
+                }
+            }
+        }
     }
 }

@@ -64,6 +64,13 @@ pub(in crate::cpu) trait Micro: Simd {
     /// `1 <= panels <= PANELS`, and the pointers as said above.
     unsafe fn tile<const ROW: usize>(self, panels: usize, tile: &Tile);
 
+    /// As `tile`, each element of `b` being a pair of bf16, the second of which is added first. `a`
+    /// holds pairs too where [`Simd::DOT`], else two f32 for each.
+    ///
+    /// # Safety
+    /// As for `tile`.
+    unsafe fn pair_tile<const ROW: usize>(self, panels: usize, tile: &Tile);
+
     /// Computes `NARROW_ROWS` rows of `NARROW_PANELS` panels.
     ///
     /// # Safety
@@ -72,7 +79,7 @@ pub(in crate::cpu) trait Micro: Simd {
 }
 
 #[cfg(target_arch = "x86_64")]
-impl Micro for Avx512 {
+impl<const BF16: bool> Micro for Avx512<BF16> {
     const ROWS: usize = 14;
     const PANELS: usize = 2;
     const NARROW_ROWS: usize = 8;
@@ -86,6 +93,18 @@ impl Micro for Avx512 {
                 compute::<Self, ROW, 14, 1>(self, tile);
             } else {
                 compute::<Self, ROW, 14, 2>(self, tile);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn pair_tile<const ROW: usize>(self, panels: usize, tile: &Tile) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if panels == 1 {
+                compute_pairs::<Self, ROW, 14, 1>(self, tile);
+            } else {
+                compute_pairs::<Self, ROW, 14, 2>(self, tile);
             }
         }
     }
@@ -111,6 +130,12 @@ impl Micro for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn pair_tile<const ROW: usize>(self, _panels: usize, tile: &Tile) {
+        // SAFETY: the caller's promise.
+        unsafe { compute_pairs::<Self, ROW, 6, 2>(self, tile) };
+    }
+
+    #[inline(always)]
     unsafe fn narrow_tile<const ROW: usize>(self, tile: &Tile) {
         // SAFETY: the caller's promise.
         unsafe { compute::<Self, ROW, 6, 2>(self, tile) };
@@ -130,6 +155,12 @@ impl Micro for Portable {
     }
 
     #[inline(always)]
+    unsafe fn pair_tile<const ROW: usize>(self, _panels: usize, tile: &Tile) {
+        // SAFETY: the caller's promise.
+        unsafe { compute_pairs::<Self, ROW, 2, 1>(self, tile) };
+    }
+
+    #[inline(always)]
     unsafe fn narrow_tile<const ROW: usize>(self, tile: &Tile) {
         // SAFETY: the caller's promise.
         unsafe { compute::<Self, ROW, 2, 1>(self, tile) };
@@ -145,31 +176,121 @@ unsafe fn compute<S: Simd, const ROW: usize, const ROWS: usize, const VECTORS: u
     s: S,
     tile: &Tile,
 ) {
+    let offsets = begin::<S, ROWS, VECTORS>(s, tile);
+    let mut sums = [[s.splat(0.0); VECTORS]; ROWS];
+    let (mut a, mut b) = (tile.a, tile.b);
+    for _ in 0..tile.depth {
+        // SAFETY: inside the panels and the rows, by the caller's promise.
+        unsafe { step::<S, ROW, ROWS, VECTORS>(s, a, b, &offsets, &mut sums, Part::Whole) };
+        (a, b) = (a.wrapping_add(tile.a_depth), b.wrapping_add(tile.b_depth));
+    }
+    // SAFETY: the caller's promise.
+    unsafe { finish(s, tile, &sums) };
+}
+
+/// As [`compute`], over pairs of bf16.
+///
+/// # Safety
+/// As for [`Micro`].
+#[inline(always)]
+unsafe fn compute_pairs<S: Simd, const ROW: usize, const ROWS: usize, const VECTORS: usize>(
+    s: S,
+    tile: &Tile,
+) {
+    let offsets = begin::<S, ROWS, VECTORS>(s, tile);
+    let mut sums = [[s.splat(0.0); VECTORS]; ROWS];
+    let (mut a, mut b) = (tile.a, tile.b);
+    for _ in 0..tile.depth {
+        // SAFETY: inside the panels and the rows, by the caller's promise.
+        unsafe {
+            if S::DOT {
+                step::<S, ROW, ROWS, VECTORS>(s, a, b, &offsets, &mut sums, Part::Pair);
+            } else {
+                // One half of all pairs after the other, so that the widened columns fit the
+                // registers.
+                let second = a.add(1);
+                step::<S, ROW, ROWS, VECTORS>(s, second, b, &offsets, &mut sums, Part::Odd);
+                step::<S, ROW, ROWS, VECTORS>(s, a, b, &offsets, &mut sums, Part::Even);
+            }
+        }
+        (a, b) = (a.wrapping_add(tile.a_depth), b.wrapping_add(tile.b_depth));
+    }
+    // SAFETY: the caller's promise.
+    unsafe { finish(s, tile, &sums) };
+}
+
+/// What a step multiplies.
+#[derive(Clone, Copy)]
+enum Part {
+    /// f32.
+    Whole,
+    /// Pairs of bf16, both numbers.
+    Pair,
+    /// The second numbers of pairs of bf16, with f32.
+    Odd,
+    /// The first numbers of pairs of bf16, with f32.
+    Even,
+}
+
+/// Fetches the result's lines and finds where the vectors of `b` lie.
+#[inline(always)]
+fn begin<S: Simd, const ROWS: usize, const VECTORS: usize>(s: S, tile: &Tile) -> [usize; VECTORS] {
+    for r in 0..ROWS {
+        s.prefetch(tile.c.wrapping_add(r * tile.c_row));
+    }
     let mut offsets = [0; VECTORS];
     for (v, offset) in offsets.iter_mut().enumerate() {
         let column = v * S::LANES;
         *offset = column / LANES * tile.b_panel + column % LANES;
     }
-    for r in 0..ROWS {
-        s.prefetch(tile.c.wrapping_add(r * tile.c_row));
+    offsets
+}
+
+/// Adds one term of every sum.
+///
+/// # Safety
+/// `a` is valid for a read of each row, `b` for reads of a vector at each offset.
+#[inline(always)]
+unsafe fn step<S: Simd, const ROW: usize, const ROWS: usize, const VECTORS: usize>(
+    s: S,
+    a: *const f32,
+    b: *const f32,
+    offsets: &[usize; VECTORS],
+    sums: &mut [[S::V; VECTORS]; ROWS],
+    part: Part,
+) {
+    let mut columns = [s.splat(0.0); VECTORS];
+    for (column, &offset) in columns.iter_mut().zip(offsets) {
+        // SAFETY: the caller's promise.
+        let v = unsafe { s.load(b.add(offset)) };
+        *column = match part {
+            Part::Whole | Part::Pair => v,
+            Part::Odd => s.odd(v),
+            Part::Even => s.even(v),
+        };
     }
-    let mut sums = [[s.splat(0.0); VECTORS]; ROWS];
-    let (mut a, mut b) = (tile.a, tile.b);
-    for _ in 0..tile.depth {
-        let mut columns = [s.splat(0.0); VECTORS];
-        for (column, &offset) in columns.iter_mut().zip(&offsets) {
-            // SAFETY: inside the panel, by the caller's promise.
-            *column = unsafe { s.load(b.add(offset)) };
+    for (r, sums) in sums.iter_mut().enumerate() {
+        // SAFETY: the caller's promise.
+        let a = s.splat(unsafe { *a.add(r * ROW) });
+        for (sum, column) in sums.iter_mut().zip(columns) {
+            *sum = match part {
+                Part::Pair => s.dot(a, column, *sum),
+                Part::Whole | Part::Odd | Part::Even => s.mul_add(a, column, *sum),
+            };
         }
-        for (r, sums) in sums.iter_mut().enumerate() {
-            // SAFETY: inside the row, by the caller's promise.
-            let a = s.splat(unsafe { *a.add(r * ROW) });
-            for (sum, column) in sums.iter_mut().zip(columns) {
-                *sum = s.mul_add(a, column, *sum);
-            }
-        }
-        (a, b) = (a.wrapping_add(tile.a_depth), b.wrapping_add(tile.b_depth));
     }
+}
+
+/// Stores a tile.
+///
+/// # Safety
+/// As for [`Micro`].
+#[inline(always)]
+unsafe fn finish<S: Simd, const ROWS: usize, const VECTORS: usize>(
+    s: S,
+    tile: &Tile,
+    sums: &[[S::V; VECTORS]; ROWS],
+) {
     for (r, sums) in sums.iter().enumerate() {
         for (v, &sum) in sums.iter().enumerate() {
             // SAFETY: inside the row of the result, by the caller's promise; the factors of the

@@ -27,6 +27,7 @@ macro_rules! operations {
 impl Simd for Avx2 {
     type V = __m256;
     const LANES: usize = 8;
+    const DOT: bool = false;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {
@@ -61,5 +62,7 @@ impl Simd for Avx2 {
             _mm256_castps_si256(x),
             _mm256_slli_epi32::<23>(_mm256_castps_si256(n)),
         ));
+        even(pairs) = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(pairs)));
+        odd(pairs) = _mm256_and_ps(pairs, _mm256_castsi256_ps(_mm256_set1_epi32(-0x1_0000)));
     }
 }

@@ -1,17 +1,24 @@
-//! AVX-512 (F, BW, DQ, VL): 16 lanes.
+//! AVX-512 (F, BW, DQ, VL): 16 lanes; with or without its products of bf16 pairs.
 
 use std::arch::x86_64::*;
+use std::mem::transmute;
 
 use super::{Kernel, Simd};
 
-/// Proof that this machine has AVX-512 F, BW, DQ and VL, and AVX2 and FMA.
+/// Proof that this machine has AVX-512 F, BW, DQ and VL, AVX2 and FMA; and AVX512-BF16 if `BF16`.
 #[derive(Clone, Copy)]
-pub(in crate::cpu) struct Avx512(());
+pub(in crate::cpu) struct Avx512<const BF16: bool>(());
 
 /// Runs a kernel compiled for AVX-512.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 pub(super) fn run<K: Kernel>(kernel: K) {
-    kernel.run(Avx512(()));
+    kernel.run(Avx512::<false>(()));
+}
+
+/// Runs a kernel compiled for AVX-512 with its products of bf16 pairs.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+pub(super) fn run_bf16<K: Kernel>(kernel: K) {
+    kernel.run(Avx512::<true>(()));
 }
 
 macro_rules! operations {
@@ -24,9 +31,10 @@ macro_rules! operations {
     )*};
 }
 
-impl Simd for Avx512 {
+impl<const BF16: bool> Simd for Avx512<BF16> {
     type V = __m512;
     const LANES: usize = 16;
+    const DOT: bool = BF16;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
@@ -61,5 +69,25 @@ impl Simd for Avx512 {
             _mm512_castps_si512(x),
             _mm512_slli_epi32::<23>(_mm512_castps_si512(n)),
         ));
+        even(pairs) = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(pairs)));
+        odd(pairs) = _mm512_and_ps(pairs, _mm512_castsi512_ps(_mm512_set1_epi32(-0x1_0000)));
+    }
+
+    #[inline(always)]
+    fn dot(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        if BF16 {
+            // SAFETY: a token with `BF16` exists only where AVX512-BF16 was detected; a register of
+            // pairs is one of bf16.
+            unsafe {
+                _mm512_dpbf16_ps(
+                    c,
+                    transmute::<__m512, __m512bh>(a),
+                    transmute::<__m512, __m512bh>(b),
+                )
+            }
+        } else {
+            let c = self.mul_add(self.odd(a), self.odd(b), c);
+            self.mul_add(self.even(a), self.even(b), c)
+        }
     }
 }

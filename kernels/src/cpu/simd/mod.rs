@@ -4,7 +4,8 @@
 //! always sound. A kernel is written once, generic over [`Simd`], and compiled once per instruction
 //! set. AVX2 and AVX-512 fuse every `mul_add`, so a kernel whose sums do not depend on the number of
 //! lanes gives the same bits on both; the portable version rounds twice where the target has no
-//! fused multiply-add.
+//! fused multiply-add. A product of two bf16 is exact in f32, so sums of such products have the same
+//! bits everywhere, but for results below the smallest normal f32, which `avx512-bf16` takes to zero.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -33,6 +34,8 @@ enum Kind {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16,
 }
 
 /// The widest instruction set of this machine; what kernels run on unless told otherwise.
@@ -52,11 +55,13 @@ impl InstructionSet {
             has_avx2().then_some(Kind::Avx2),
             #[cfg(target_arch = "x86_64")]
             has_avx512().then_some(Kind::Avx512),
+            #[cfg(target_arch = "x86_64")]
+            has_avx512_bf16().then_some(Kind::Avx512Bf16),
         ];
         kinds.into_iter().flatten().map(InstructionSet)
     }
 
-    /// `portable`, `avx2` or `avx512`.
+    /// `portable`, `avx2`, `avx512` or `avx512-bf16`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self.0 {
@@ -65,6 +70,8 @@ impl InstructionSet {
             Kind::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Bf16 => "avx512-bf16",
         }
     }
 
@@ -78,6 +85,9 @@ impl InstructionSet {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             Kind::Avx512 => unsafe { avx512::run(kernel) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Kind::Avx512Bf16 => unsafe { avx512::run_bf16(kernel) },
         }
     }
 }
@@ -102,6 +112,11 @@ fn has_avx512() -> bool {
         && is_x86_feature_detected!("avx512vl")
 }
 
+#[cfg(target_arch = "x86_64")]
+fn has_avx512_bf16() -> bool {
+    has_avx512() && is_x86_feature_detected!("avx512bf16")
+}
+
 /// A kernel written over [`Simd`]. `run` and all that it calls in hot loops must be
 /// `#[inline(always)]`, or they are not compiled for the instruction set.
 pub(super) trait Kernel {
@@ -116,6 +131,8 @@ pub(super) trait Simd: Copy {
     type V: Copy;
     /// Elements of a vector; divides 16.
     const LANES: usize;
+    /// How pairs of bf16 are multiplied: by `dot`, or widened and by `mul_add`.
+    const DOT: bool;
 
     /// All lanes `x`.
     fn splat(self, x: f32) -> Self::V;
@@ -141,4 +158,15 @@ pub(super) trait Simd: Copy {
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// Adds the low bits of `n` to the exponent of `x`.
     fn add_exponent(self, x: Self::V, n: Self::V) -> Self::V;
+    /// The first numbers of pairs of bf16, as f32.
+    fn even(self, pairs: Self::V) -> Self::V;
+    /// The second numbers of pairs of bf16, as f32.
+    fn odd(self, pairs: Self::V) -> Self::V;
+    /// c + second a * second b + first a * first b over pairs of bf16, each sum rounded; fast only
+    /// where [`Simd::DOT`].
+    #[inline(always)]
+    fn dot(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        let c = self.mul_add(self.odd(a), self.odd(b), c);
+        self.mul_add(self.even(a), self.even(b), c)
+    }
 }

@@ -22,6 +22,7 @@ fn zip(a: [f32; LANES], b: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> [f32; L
 impl Simd for Portable {
     type V = [f32; LANES];
     const LANES: usize = LANES;
+    const DOT: bool = false;
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::V {
@@ -72,5 +73,15 @@ impl Simd for Portable {
         zip(x, n, |x, n| {
             f32::from_bits(x.to_bits().wrapping_add(n.to_bits() << 23))
         })
+    }
+
+    #[inline(always)]
+    fn even(self, pairs: Self::V) -> Self::V {
+        pairs.map(|v| f32::from_bits(v.to_bits() << 16))
+    }
+
+    #[inline(always)]
+    fn odd(self, pairs: Self::V) -> Self::V {
+        pairs.map(|v| f32::from_bits(v.to_bits() & 0xffff_0000))
     }
 }

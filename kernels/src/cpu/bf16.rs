@@ -1,0 +1,57 @@
+//! Rounding to bf16, the upper half of an f32.
+//!
+//! Invariants: to nearest, ties to even; NaN stays NaN. Numbers below the smallest normal become zero
+//! with their sign, as the processor's bf16 products read them, so that every instruction set gives
+//! the same product.
+
+use super::split::multiversion;
+
+/// The bits of `x` as bf16.
+#[inline(always)]
+pub(super) fn round(x: f32) -> u32 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+    let magnitude = bits & 0x7fff_ffff;
+    if magnitude > 0x7f80_0000 {
+        bits >> 16 | 0x40
+    } else if magnitude < 0x0080_0000 {
+        bits >> 16 & 0x8000
+    } else {
+        rounded
+    }
+}
+
+/// Two numbers as a pair of bf16, the first in the lower half. The pair travels as an f32, which no
+/// arithmetic touches.
+#[inline(always)]
+pub(super) fn pair(first: f32, second: f32) -> f32 {
+    f32::from_bits(round(first) | round(second) << 16)
+}
+
+multiversion! {
+    /// Rounds every element to the nearest bf16.
+    pub(super) fn round_all(row: &mut [f32]) {
+        for v in row.iter_mut() {
+            *v = f32::from_bits(round(*v) << 16);
+        }
+    }
+}
+
+multiversion! {
+    /// Replaces the first half of `row`, of even length, by the pairs of its elements.
+    pub(super) fn pair_up(row: &mut [f32]) {
+        const CHUNK: usize = 32;
+        let mut first = 0;
+        while first < row.len() {
+            let count = CHUNK.min(row.len() - first);
+            let mut chunk = [0f32; CHUNK];
+            chunk[..count].copy_from_slice(&row[first..first + count]);
+            let mut pairs = [0f32; CHUNK / 2];
+            for (out, both) in pairs.iter_mut().zip(chunk.as_chunks::<2>().0) {
+                *out = pair(both[0], both[1]);
+            }
+            row[first / 2..][..count / 2].copy_from_slice(&pairs[..count / 2]);
+            first += count;
+        }
+    }
+}
