@@ -193,3 +193,54 @@ fn nothing_but_predictions_crosses_the_cfg_axis() {
         [[0, prediction], [prediction, 0]]
     );
 }
+
+/// 17 776 tokens on four ranks: 4444 each, although 226, 30 and 17 550 do not divide by four.
+#[test]
+fn the_text_makes_uneven_slices_equal() {
+    let step = Step {
+        blocks: 1,
+        heads: 30,
+        text: 226,
+        grid: [13, 30, 45],
+        ..Step::SMALL
+    };
+    let plan = plan(step, mesh(1, 2, 2), SliceGranularity::Cell).unwrap();
+    let offsets = |name: &str| {
+        let found = plan.partitions.iter().find(|p| p.factors == name).unwrap();
+        (&found.offsets, found.repeat)
+    };
+    let ((text, _), (cells, frames)) = (offsets("txt"), offsets("h.w"));
+    let tokens =
+        |rank: usize| text[rank + 1] - text[rank] + frames * (cells[rank + 1] - cells[rank]);
+    assert_eq!([0, 1, 2, 3].map(tokens), [4444; 4]);
+}
+
+/// One word on eight ranks: those without text still take part in every exchange.
+#[test]
+fn ranks_may_be_without_text() {
+    let step = Step {
+        text: 1,
+        ..Step::SMALL
+    };
+    let plan = plan(step, mesh(1, 4, 2), SliceGranularity::Row).unwrap();
+    let text = plan.partitions.iter().find(|p| p.factors == "txt").unwrap();
+    assert_eq!(text.offsets.windows(2).filter(|w| w[0] == w[1]).count(), 7);
+}
+
+/// The whole of the largest model on many ranks: what grows is linear in blocks and ranks.
+#[test]
+fn forty_two_blocks_compile_for_sixty_four_ranks() {
+    let step = Step {
+        blocks: 42,
+        heads: 48,
+        head_dim: 64,
+        text: 226,
+        grid: [13, 30, 45],
+        ..Step::SMALL
+    };
+    let plan = plan(step, mesh(2, 4, 8), SliceGranularity::Cell).unwrap();
+    let steps: Vec<usize> = plan.ranks.iter().map(|rank| rank.steps.len()).collect();
+    assert_eq!(steps.len(), 64);
+    assert!(steps.iter().all(|&n| n < 42 * 60), "{steps:?}");
+    assert_eq!(plan.collectives.len(), 42 * (2 * 8 + 3 * 16) + 32);
+}

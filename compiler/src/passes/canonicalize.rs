@@ -1,10 +1,10 @@
 //! canonicalize: movements that move nothing go, takes of takes become one.
 //!
 //! ```text
-//! before  %1 = take %0 factor=c start=2 count=4 : f32[b=1, c=4]
-//!         %2 = take %1 factor=c start=1 count=2 : f32[b=1, c=2]
-//!         %3 = repeat %2 factor=b count=1 : f32[b=1, c=2]
-//! after   %1 = take %0 factor=c start=3 count=2 : f32[b=1, c=2]
+//! before  %1 = take %0 c start=2 count=4 : f32[b=1, c=4]
+//!         %2 = take %1 c start=1 count=2 : f32[b=1, c=2]
+//!         %3 = repeat %2 b count=1 : f32[b=1, c=2]
+//! after   %1 = take %0 c start=3 count=2 : f32[b=1, c=2]
 //! ```
 //!
 //! Every later pass may rely on it: a take, repeat, segment or concatenation that is left changes

@@ -5,12 +5,12 @@
 //! is folded into the weight.
 //!
 //! ```text
-//! before  %0 = weight [kv.k[8, 4], kv.v[8, 4]] plain : f32[o=16, i=4]
-//!         %1 = take %0 factor=o start=8 count=8 : f32[o=8, i=4]
-//! after   %0 = weight [kv.v[8, 4]] plain : f32[o=8, i=4]
+//! before  %0 = weight layout=linear from=["k" [8, 4], "v" [8, 4]] : f32[o=16, i=4]
+//!         %1 = take %0 o start=8 count=8 : f32[o=8, i=4]
+//! after   %0 = weight layout=linear from=["v" [8, 4]] : f32[o=8, i=4]
 //! ```
 //!
-//! A take that does not fall on the borders of stored tensors is left alone; select-kernels
+//! A take that does not fall on the borders of stored tensors is left alone; emit-plan
 //! refuses it.
 
 use crate::ir::{Dim, Graph, NodeId, Type};

@@ -1,9 +1,9 @@
 //! fuse-epilogue: activations, residuals and gates become part of the product before them.
 //!
 //! ```text
-//! before  %4 = linear %2 %3 out=c=8 : f32[b=1, seq=4, c=8]                       ; ff.net.2
-//!         %5 = residual %0 %4 %1 gates=[5] : f32[b=1, seq=4, c=8]
-//! after   %4 = linear %2 %3 %0 %1 out=c=8 gates=[5] : f32[b=1, seq=4, c=8]       ; ff.net.2
+//! before  %4 = linear %2 %3 out=[c=8] : f32[b=1, seq=4, c=8]   ; ff.net.2
+//!         %5 = residual %0 %4 %1 gates=[5] : f32[b=1, seq=4, c=8]   ; ff
+//! after   %4 = linear %2 %3 %0 %1 out=[c=8] epilogue=gated_residual[5] : f32[b=1, seq=4, c=8]   ; ff.net.2
 //! ```
 //!
 //! A product that something else uses too is left alone, and so is a residual whose type names

@@ -1,9 +1,9 @@
 //! fuse-modulate: a norm and the modulation of its result become one.
 //!
 //! ```text
-//! before  %2 = norm %0 kind=layer eps=1e-5 : f32[b=1, seq=(txt=2 | t=1 h=2 w=2), c=8]
-//!         %3 = modulate %2 %1 chunks=[3:4 0:1] : f32[b=1, seq=(txt=2 | t=1 h=2 w=2), c=8]
-//! after   %2 = norm %0 %1 kind=layer eps=1e-5 chunks=[3:4 0:1] : f32[...]
+//! before  %2 = norm %0 kind=layer eps=1e-5 affine=none : f32[b=1, seq=(txt=2), c=8]
+//!         %3 = modulate %2 %1 chunks=[shift=0 scale=1] : f32[b=1, seq=(txt=2), c=8]
+//! after   %2 = norm %0 %1 kind=layer eps=1e-5 affine=none chunks=[shift=0 scale=1] : f32[b=1, seq=(txt=2), c=8]
 //! ```
 //!
 //! A norm that something else uses too is left alone.

@@ -2,13 +2,13 @@
 //! tensor, in one go.
 //!
 //! ```text
-//! before  %2 = take %0 factor=qkv start=0 count=1 : f32[.., c=(n=2 d=4)]
-//!         %3 = head_norm %2 kind=layer eps=1e-6 : f32[.., c=(n=2 d=4)]
+//! before  %2 = take %0 qkv start=0 count=1 : f32[.., c=(n=2 d=4)]
+//!         %3 = head_norm %2 kind=layer eps=1e-6 affine=none : f32[.., c=(n=2 d=4)]
 //!         %4 = rope %3 %1 : f32[.., c=(n=2 d=4)]
-//!         ... keys alike
-//!         %9 = attention %4 %7 %8 separate : f32[.., c=(n=2 d=4)]
-//! after   %2 = qk_norm_rope %0 %1 norm=layer eps=1e-6 rope : f32[.., c=(qkv=3 n=2 d=4)]
-//!         %3 = attention %2 packed : f32[.., c=(n=2 d=4)]
+//!         ... keys alike; values are only taken
+//!         %9 = attention %4 %7 %8 separate scale=0.5 : f32[.., c=(n=2 d=4)]
+//! after   %2 = qk_norm_rope %0 %1 kind=layer eps=1e-6 affine=none rope : f32[.., c=(qkv=3 n=2 d=4)]
+//!         %3 = attention %2 packed scale=0.5 : f32[.., c=(n=2 d=4)]
 //! ```
 //!
 //! With nothing in between, attention reads the packed tensor as it is. Queries and keys must be

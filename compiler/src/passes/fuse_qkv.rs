@@ -1,15 +1,15 @@
 //! fuse-qkv: the three products that make queries, keys and values become one.
 //!
 //! ```text
-//! before  %2 = linear %0 %1 out=c=(n=2 d=4) : f32[.., c=(n=2 d=4)]              ; attn.to_q
-//!         %4 = linear %0 %3 out=c=(n=2 d=4) : f32[.., c=(n=2 d=4)]              ; attn.to_k
-//!         %6 = linear %0 %5 out=c=(n=2 d=4) : f32[.., c=(n=2 d=4)]              ; attn.to_v
-//!         %7 = attention %2 %4 %6 separate : f32[.., c=(n=2 d=4)]
-//! after   %1 = weight [to_q, to_k, to_v] linear : f32[o=24, i=8]
-//!         %2 = linear %0 %1 out=c=(qkv=3 n=2 d=4) : f32[.., c=(qkv=3 n=2 d=4)]  ; attn
-//!         %3 = take %2 factor=qkv start=0 count=1 : f32[.., c=(n=2 d=4)]        ; attn.to_q
+//! before  %2 = linear %0 %1 out=[c=(n=2 d=4)] : f32[.., c=(n=2 d=4)]   ; attn1.to_q
+//!         %4 = linear %0 %3 out=[c=(n=2 d=4)] : f32[.., c=(n=2 d=4)]   ; attn1.to_k
+//!         %6 = linear %0 %5 out=[c=(n=2 d=4)] : f32[.., c=(n=2 d=4)]   ; attn1.to_v
+//!         %7 = attention %2 %4 %6 separate scale=0.5 : f32[.., c=(n=2 d=4)]
+//! after   %1 = weight layout=linear from=["to_q" [8, 8], "to_k" [8, 8], "to_v" [8, 8]] : f32[o=24, i=8]
+//!         %2 = linear %0 %1 out=[c=(qkv=3 n=2 d=4)] : f32[.., c=(qkv=3 n=2 d=4)]   ; attn1
+//!         %3 = take %2 qkv start=0 count=1 : f32[.., c=(n=2 d=4)]   ; attn1.to_q
 //!         ... keys and values alike
-//!         %6 = attention %3 %4 %5 separate : f32[.., c=(n=2 d=4)]
+//!         %6 = attention %3 %4 %5 separate scale=0.5 : f32[.., c=(n=2 d=4)]
 //! ```
 //!
 //! The takes go when fuse-qk-norm-rope has what stands between them and attention work on the

@@ -4,11 +4,13 @@
 //! wide one before the first block. Users find their chunks in the wide vector; nothing is copied.
 //!
 //! ```text
-//! before  %3 = linear %0 %1 out=m=(k=6 c=8) : f32[b=1, m=(k=6 c=8)]            ; blocks.0.norm1.linear
-//!         %4 = linear %0 %2 out=m=(k=6 c=8) : f32[b=1, m=(k=6 c=8)]            ; blocks.1.norm1.linear
-//!         ...  norm %8 %4 chunks=[3:4 0:1]
-//! after   %2 = linear %0 %1 out=m=(k=12 c=8) : f32[b=1, m=(k=12 c=8)]
-//!         ...  norm %6 %2 chunks=[9:10 6:7]
+//! before  %3 = linear %0 %1 out=[m=(k=2 c=8)] : f32[b=1, m=(k=2 c=8)]   ; blocks.0.norm1.linear
+//!         %4 = linear %0 %2 out=[m=(k=2 c=8)] : f32[b=1, m=(k=2 c=8)]   ; blocks.1.norm1.linear
+//!         ...
+//!         %9 = modulate %8 %4 chunks=[shift=0 scale=1] : f32[b=1, seq=4, c=8]
+//! after   %2 = linear %0 %1 out=[m=(k=4 c=8)] : f32[b=1, m=(k=4 c=8)]   ; blocks
+//!         ...
+//!         %7 = modulate %6 %2 chunks=[shift=2 scale=3] : f32[b=1, seq=4, c=8]
 //! ```
 //!
 //! Only products of one input whose every use is as modulation of rows of one width are joined.

@@ -20,19 +20,20 @@ pub(super) fn add(
     let Some((&first, linear)) = members.first().zip(plain(graph, members)) else {
         return Ok(None);
     };
+    let input = graph.operands(first)[0];
     let mut joined = Vec::new();
     for port in 1..=1 + linear.bias.count() {
         let parts: Vec<NodeId> = members.iter().map(|&m| graph.operands(m)[port]).collect();
         match join(graph, &parts) {
-            Some(weight) => joined.push((weight, path_of(graph, &parts))),
+            Some(weight) => joined.push((weight, path_of(graph, &parts, input))),
             None => return Ok(None),
         }
     }
-    let mut operands = vec![graph.operands(first)[0]];
+    let mut operands = vec![input];
     for (weight, path) in joined {
         operands.push(graph.add(Op::Weight(weight), &[], &path)?);
     }
-    let path = path_of(graph, members);
+    let path = path_of(graph, members, input);
     let op = Op::Linear(Linear { out, ..linear });
     graph.add(op, &operands, &path).map(Some)
 }
@@ -65,7 +66,8 @@ fn join(graph: &Graph, parts: &[NodeId]) -> Option<Weight> {
     Weight::joined(&weights)
 }
 
-fn path_of(graph: &Graph, ids: &[NodeId]) -> String {
+/// What the paths have in common, or where their input comes from when they have nothing.
+fn path_of(graph: &Graph, ids: &[NodeId], input: NodeId) -> String {
     let paths: Vec<&str> = ids.iter().map(|&id| &*graph.node(id).path).collect();
-    common_path(&paths, paths.first().copied().unwrap_or_default())
+    common_path(&paths, &graph.node(input).path)
 }

@@ -73,6 +73,15 @@ fn a_part_of_a_stored_tensor() {
     assert_snapshot!(refusal(graph, Mesh::ONE, SliceGranularity::Cell), @"take at half: no kernel serves it: a weight lies packed in memory and cannot be moved");
 }
 
+#[test]
+fn a_weight_as_output() {
+    let lines = r#"
+        %0 = weight layout=plain from=["table" [8, 4]] : f32[v=8, c=4]
+        %1 = output %0 "y" host=[v=8, c=4] : f32[v=8, c=4]   ; y"#;
+    let graph = graph("canonicalize", lines);
+    assert_snapshot!(refusal(graph, Mesh::ONE, SliceGranularity::Cell), @"output at y: no kernel serves it: a weight lies packed in memory and cannot be an output");
+}
+
 /// The rows of attention that is not packed cannot travel around a ring.
 #[test]
 fn a_ring_of_attention_that_is_not_packed() {

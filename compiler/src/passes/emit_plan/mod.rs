@@ -126,9 +126,10 @@ impl<'a> Ports<'a> {
         for (port, (id, output)) in self.outputs.iter().enumerate() {
             let value = graph.operands(*id)[0];
             let node = graph.node(value);
+            let computed = values.get(&value).ok_or_else(|| uncomputed(graph, *id))?;
             plan.outputs.push(Binding {
                 port,
-                buffer: values[&value],
+                buffer: *computed,
                 boxes: movement::output_boxes(graph, node, output, coords)?,
             });
         }
@@ -147,6 +148,15 @@ impl<'a> Ports<'a> {
             }
         }
         carries
+    }
+}
+
+fn uncomputed(graph: &Graph, output: NodeId) -> CompileError {
+    let node = graph.node(output);
+    CompileError::NoKernel {
+        op: node.op.name(),
+        path: node.path.to_string(),
+        reason: "a weight lies packed in memory and cannot be an output".into(),
     }
 }
 
