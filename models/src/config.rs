@@ -149,6 +149,16 @@ impl ConfigFile {
     /// # Errors
     /// Keys are left over.
     pub fn finish(self) -> Result<(), ModelError> {
+        let class = self.class.as_deref().unwrap_or("the class");
+        let class = format!("{class} of diffusers 0.42");
+        self.finish_as(&class)
+    }
+
+    /// The same for a file that names no class of diffusers.
+    ///
+    /// # Errors
+    /// Keys are left over.
+    pub fn finish_as(self, class: &str) -> Result<(), ModelError> {
         let mut keys: Vec<String> = self
             .fields
             .keys()
@@ -161,7 +171,7 @@ impl ConfigFile {
         }
         Err(ModelError::UnknownKeys {
             file: self.file,
-            class: self.class.unwrap_or_else(|| "the class".into()),
+            class: class.into(),
             keys: keys.join(", "),
         })
     }

@@ -42,11 +42,11 @@ pub enum ModelError {
         found: String,
     },
     /// A config has keys that the class does not have.
-    #[error("{file}: unknown keys {keys}; {class} of diffusers 0.42 has no such fields")]
+    #[error("{file}: unknown keys {keys}; {class} has no such fields")]
     UnknownKeys {
         /// The file.
         file: String,
-        /// The class.
+        /// The class and its library.
         class: String,
         /// The keys.
         keys: String,

@@ -85,6 +85,20 @@ fn a_checkpoint_folder_is_read_with_its_config() {
 }
 
 #[test]
+fn a_folder_without_tokenizer_json_is_read_too() {
+    let files: [(&str, &'static [u8]); 2] = [
+        (
+            "tokenizer/spiece.model",
+            include_bytes!("../demo/tokenizer/spiece.model"),
+        ),
+        ("tokenizer/tokenizer_config.json", br#"{"extra_ids": 0}"#),
+    ];
+    let folder = ModelFolder::embedded(files).unwrap();
+    let tokenizer = Tokenizer::open(&folder.component(Component::Tokenizer).unwrap()).unwrap();
+    check(&tokenizer);
+}
+
+#[test]
 fn the_text_that_does_not_fit_is_told() {
     for tokenizer in [from_json(), from_spiece()] {
         let text = "a red circle moving right on a black background";

@@ -3,8 +3,9 @@
 //! Operands come right before their users, the running state of an attention before the block
 //! that joins it, and a collective is issued before the computation that does not need it: a ring
 //! shift travels during the attention step before it. Only one computation is overtaken, so at
-//! most two blocks of keys and values are alive. What depends on no input is computed once per
-//! session, before the first call.
+//! most two blocks of keys and values are alive. The frames that a convolution keeps for the next
+//! batch are copied as soon as they are there, so that the whole batch need not stay. What depends on
+//! no input is computed once per session, before the first call.
 //!
 //! ```text
 //! before  attention_step 0, ring_shift 1, attention_step 1, ring_shift 2, attention_step 2
@@ -56,6 +57,7 @@ fn depth_first(graph: &Graph) -> Vec<NodeId> {
             if expanded {
                 if done.insert(id) {
                     order.push(id);
+                    keep_frames(graph, id, &mut done, &mut order);
                 }
             } else if !done.contains(&id) {
                 stack.push((id, true));
@@ -69,6 +71,17 @@ fn depth_first(graph: &Graph) -> Vec<NodeId> {
         }
     }
     order
+}
+
+/// Schedules the conv caches of `id` whose other operands are there.
+fn keep_frames(graph: &Graph, id: NodeId, done: &mut BTreeSet<NodeId>, order: &mut Vec<NodeId>) {
+    for user in graph.users(id) {
+        let ready = matches!(graph.node(user).op, Op::ConvCache(_))
+            && graph.operands(user).iter().all(|o| done.contains(o));
+        if ready && done.insert(user) {
+            order.push(user);
+        }
+    }
 }
 
 /// Operands in the order in which they are computed.

@@ -95,7 +95,7 @@ impl TextEncoderConfig {
             layer_norm_epsilon: f.take("layer_norm_epsilon", 1e-6)?,
         };
         config.check_buckets(f)?;
-        file.finish()?;
+        file.finish_as("T5Config of transformers 5.23")?;
         Ok(config)
     }
 

@@ -6,7 +6,6 @@
 
 use crate::ModelError;
 use crate::config::ConfigFile;
-use serde_json::Value;
 use terrace_compiler::ops::Presence;
 
 /// Fields that the decoder does not read.
@@ -56,7 +55,7 @@ impl VaeConfig {
         let f = &mut file;
         check_fixed(f)?;
         let block_out_channels = f.take("block_out_channels", vec![128, 256, 256, 512])?;
-        check_blocks(f, block_out_channels.len())?;
+        check_blocks(f, &block_out_channels)?;
         let config = Self {
             out_channels: f.take("out_channels", 3)?,
             latent_channels: f.take("latent_channels", 16)?,
@@ -144,11 +143,12 @@ fn check_fixed(file: &mut ConfigFile) -> Result<(), ModelError> {
     }
 }
 
-fn check_blocks(file: &mut ConfigFile, blocks: usize) -> Result<(), ModelError> {
+fn check_blocks(file: &mut ConfigFile, channels: &[usize]) -> Result<(), ModelError> {
     const SERVED: &str = "CogVideoXUpBlock3D";
+    let blocks = channels.len();
     if blocks == 0 || blocks > 16 {
         let served = "1 to 16 blocks";
-        return Err(file.unsupported("block_out_channels", Value::from(blocks), served));
+        return Err(file.unsupported("block_out_channels", channels.to_vec(), served));
     }
     let types = file.take("up_block_types", vec![SERVED.to_owned(); 4])?;
     if types.len() != blocks || types.iter().any(|t| t != SERVED) {
