@@ -99,12 +99,21 @@ impl<const BF16: bool> Micro for Avx512<BF16> {
 
     #[inline(always)]
     unsafe fn pair_tile<const ROW: usize>(self, panels: usize, tile: &Tile) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller's promise; the second half is rows 7 to 13.
         unsafe {
             if panels == 1 {
                 compute_pairs::<Self, ROW, 14, 1>(self, tile);
-            } else {
+            } else if BF16 {
                 compute_pairs::<Self, ROW, 14, 2>(self, tile);
+            } else {
+                // Widened columns need registers, so half of the rows at a time.
+                let half = Tile {
+                    a: tile.a.wrapping_add(7 * ROW),
+                    c: tile.c.wrapping_add(7 * tile.c_row),
+                    ..*tile
+                };
+                compute_pairs::<Self, ROW, 7, 2>(self, tile);
+                compute_pairs::<Self, ROW, 7, 2>(self, &half);
             }
         }
     }
