@@ -5,16 +5,16 @@
 //!
 //! | from stage | must hold |
 //! |---|---|
-//! | model | no cycles; types are those that ops infer; names are words, unique within a type; ports have names of their own; outputs have no users; no fused ops, nothing cut |
-//! | fused | fused ops are legal |
-//! | sharded | shardings fit types and mesh; reshards and ring steps are legal; every node but inputs reaches an output |
-//! | comm | no reshards, no attention over rows cut by the ring; every operand and result is cut as its op needs |
+//! | model | no cycles; types are those that ops infer; names are words, factors unique within a type; inputs and outputs have names of their own; outputs have no users; no fused ops; nothing cut |
+//! | fused | fused ops are legal; every node but inputs reaches an output |
+//! | sharded | shardings fit types and mesh; reshards and ring steps are legal |
+//! | comm | no reshards, no attention over rows cut by the ring; every operand and result is cut as its op needs, collectives lead from one cut to the other |
 //! | scheduled | the schedule is a topological order of all nodes; what runs at init needs init alone |
 //! | local | nothing is cut; types are those of parts and not inferred |
 //!
-//! Dead code is legal up to stage fused, where passes leave it to remove-dead. That operand ports
-//! are dense holds by construction of [`Graph`]. Everything here is near linear in the number of
-//! nodes; text is made only once a violation was found.
+//! Dead code is legal at stage model only, where remove-dead runs; later passes clean up behind
+//! themselves. That operand ports are dense holds by construction of [`Graph`]. Everything here is
+//! near linear in the number of nodes; text is made only once a violation was found.
 
 mod cuts;
 mod legal;

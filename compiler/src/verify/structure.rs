@@ -15,7 +15,7 @@ pub(super) fn check(graph: &Graph, stage: Stage, found: &mut Found) {
         check_names(&graph.node(id).ty, id, found);
     }
     check_ports(graph, found);
-    if stage >= Stage::Sharded {
+    if stage >= Stage::Fused {
         check_dead(graph, found);
     }
 }
@@ -23,18 +23,14 @@ pub(super) fn check(graph: &Graph, stage: Stage, found: &mut Found) {
 /// Takes away nodes without operands, then nodes without users; what is left lies on a cycle or
 /// between two.
 fn check_cycles(graph: &Graph, found: &mut Found) {
-    let behind = without(graph, graph.ids().collect(), |id| graph.operands(id));
-    for id in without(graph, behind, |id| graph.users(id)) {
+    let behind = without(graph.ids().collect(), |id| graph.operands(id));
+    for id in without(behind, |id| graph.users(id)) {
         found.at(id, Fault::Cycle);
     }
 }
 
 /// The nodes that remain when those that need none of the remaining ones are taken away.
-fn without(
-    graph: &Graph,
-    nodes: BTreeSet<NodeId>,
-    needs: impl Fn(NodeId) -> Vec<NodeId>,
-) -> BTreeSet<NodeId> {
+fn without(nodes: BTreeSet<NodeId>, needs: impl Fn(NodeId) -> Vec<NodeId>) -> BTreeSet<NodeId> {
     let mut needed_by: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
     let mut missing: BTreeMap<NodeId, usize> = BTreeMap::new();
     let mut ready = Vec::new();
@@ -62,7 +58,6 @@ fn without(
             }
         }
     }
-    debug_assert!(missing.len() <= graph.len(), "nodes are only taken away");
     missing.into_keys().collect()
 }
 
@@ -143,6 +138,7 @@ fn check_ports(graph: &Graph, found: &mut Found) {
     }
 }
 
+/// Inputs are exempt: the caller may bind them whether or not a model needs them.
 fn check_dead(graph: &Graph, found: &mut Found) {
     let mut stack: Vec<NodeId> = graph
         .ids()
@@ -156,8 +152,8 @@ fn check_dead(graph: &Graph, found: &mut Found) {
             }
         }
     }
-    let port = |id: &NodeId| matches!(graph.node(*id).op, Op::Input(_));
-    for id in graph.ids().filter(|id| !live.contains(id) && !port(id)) {
+    let needed = |id: &NodeId| live.contains(id) || matches!(graph.node(*id).op, Op::Input(_));
+    for id in graph.ids().filter(|id| !needed(id)) {
         found.at(id, Fault::Dead);
     }
 }
