@@ -12,7 +12,7 @@ pub(super) fn check(graph: &Graph, stage: Stage, found: &mut Found) {
         if stage != Stage::Local {
             check_type(graph, id, found);
         }
-        check_names(&graph.node(id).ty, id, found);
+        check_names(&graph.node(id).ty, id, stage, found);
     }
     check_ports(graph, found);
     if stage >= Stage::Fused {
@@ -84,7 +84,8 @@ fn check_type(graph: &Graph, id: NodeId, found: &mut Found) {
 }
 
 /// Names find factors, so they are unique; they are words, so the text form can write them.
-fn check_names(ty: &Type, id: NodeId, found: &mut Found) {
+/// Only the parts of a rank have factors named after groups, `h.w`.
+fn check_names(ty: &Type, id: NodeId, stage: Stage, found: &mut Found) {
     for dim in &ty.dims {
         if dim.segments.is_empty() || dim.segments.iter().any(|s| s.factors.is_empty()) {
             found.at(
@@ -94,9 +95,9 @@ fn check_names(ty: &Type, id: NodeId, found: &mut Found) {
                 },
             );
         }
-        let factors = dim.factors().map(|f| &f.name);
+        let factors = dim.factors().map(|f| &f.name).filter(|n| **n != dim.name);
         for name in std::iter::once(&dim.name).chain(factors) {
-            if !is_word(name) {
+            if !is_word(name) || (stage != Stage::Local && name.contains('.')) {
                 found.at(
                     id,
                     Fault::Name {

@@ -189,7 +189,7 @@ pub enum Fault {
     #[error("is in the schedule twice")]
     Twice,
     /// The schedule has a node that the graph does not have.
-    #[error("the schedule has {count} nodes that the graph does not have")]
+    #[error("the schedule has nodes that the graph does not have: {count}")]
     Unknown {
         /// How many.
         count: usize,

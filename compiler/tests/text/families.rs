@@ -1,6 +1,7 @@
 //! Random nodes of every op, each with operands that fit it.
 
 use crate::dice::Dice;
+use crate::maker::{AFFINES, Maker, host};
 use crate::random::sharding;
 use terrace_compiler::ir::{Dim, Graph, NodeId, Segment, Type};
 use terrace_compiler::ops::{
@@ -15,7 +16,6 @@ use terrace_plan::{
 };
 
 const ACTIVATIONS: [Activation; 3] = [Activation::Silu, Activation::GeluTanh, Activation::Gelu];
-const AFFINES: [Affine; 3] = [Affine::None, Affine::Weight, Affine::WeightBias];
 
 /// Adds a node of a random op, and operands for it, to a graph.
 pub fn add(graph: &mut Graph, dice: &mut Dice) -> NodeId {
@@ -32,172 +32,6 @@ pub fn add(graph: &mut Graph, dice: &mut Dice) -> NodeId {
         collectives,
     ];
     dice.pick(&families)(&mut Maker { graph, dice })
-}
-
-struct Maker<'a> {
-    graph: &'a mut Graph,
-    dice: &'a mut Dice,
-}
-
-impl Maker<'_> {
-    fn add(&mut self, op: Op, operands: &[NodeId]) -> NodeId {
-        let path = self.dice.text();
-        self.graph
-            .add(op, operands, &path)
-            .unwrap_or_else(|e| panic!("{e}"))
-    }
-
-    /// An input of this type, its host layout in reverse.
-    fn input(&mut self, dtype: DType, dims: Vec<Dim>) -> NodeId {
-        let input = Input {
-            name: self.dice.text(),
-            host: host(&dims),
-            ty: Type::new(dtype, dims),
-        };
-        self.add(Op::Input(input), &[])
-    }
-
-    fn tensor(&mut self, dims: Vec<Dim>) -> NodeId {
-        self.input(DType::F32, dims)
-    }
-
-    fn weight(&mut self, shape: &[usize], layout: WeightLayout) -> NodeId {
-        let names = ["o", "i", "kt", "kh", "kw"];
-        let rows = shape[0];
-        let first = self.dice.from(1, rows);
-        let source = |dice: &mut Dice, rows: usize| WeightSource {
-            name: dice.text(),
-            aliases: dice.some(0, 2, Dice::text),
-            shape: std::iter::once(rows).chain(shape[1..].to_vec()).collect(),
-        };
-        let mut sources = vec![source(self.dice, first)];
-        if first < rows {
-            sources.push(source(self.dice, rows - first));
-        }
-        let dims = shape.iter().zip(names);
-        let dims = dims.map(|(&size, name)| Dim::new(name, size)).collect();
-        let op = Op::Weight(Weight {
-            sources,
-            dims,
-            layout,
-        });
-        self.add(op, &[])
-    }
-
-    fn vectors(&mut self, count: usize, width: usize) -> Vec<NodeId> {
-        (0..count)
-            .map(|_| self.weight(&[width], WeightLayout::Plain))
-            .collect()
-    }
-
-    fn presence(&mut self) -> Presence {
-        self.dice.pick(&[Presence::Absent, Presence::Present])
-    }
-
-    /// An optional operand.
-    fn optional(
-        &mut self,
-        operands: &mut Vec<NodeId>,
-        make: impl FnOnce(&mut Self) -> NodeId,
-    ) -> Presence {
-        let presence = self.presence();
-        if presence == Presence::Present {
-            operands.push(make(self));
-        }
-        presence
-    }
-
-    /// `seq=(txt | t h w)`, or one of its segments.
-    fn seq(&mut self) -> Dim {
-        let text = Segment::new(&[("txt", self.dice.from(1, 9))]);
-        let sizes = [(); 3].map(|()| self.dice.from(1, 5));
-        let video = Segment::new(&[("t", sizes[0]), ("h", sizes[1]), ("w", sizes[2])]);
-        let segments = match self.dice.from(0, 2) {
-            0 => vec![text],
-            1 => vec![video],
-            _ => vec![text, video],
-        };
-        Dim::sum("seq", segments)
-    }
-
-    /// `[b, seq, last]`.
-    fn rows(&mut self, last: Dim) -> NodeId {
-        let dims = vec![Dim::new("b", self.dice.from(1, 2)), self.seq(), last];
-        self.tensor(dims)
-    }
-
-    fn channels(&mut self, name: &str, parts: &[(&str, usize)]) -> Dim {
-        let mut factors = parts.to_vec();
-        factors.extend([("n", self.dice.from(1, 5)), ("d", 4)]);
-        Dim::product(name, &factors)
-    }
-
-    fn dims(&self, node: NodeId) -> Vec<Dim> {
-        self.graph.node(node).ty.dims.clone()
-    }
-
-    /// Modulation of six chunks for rows.
-    fn mods(&mut self, rows: NodeId) -> NodeId {
-        let dims = self.dims(rows);
-        let chunks = Dim::product("m", &[("k", 6), ("e", dims[2].size())]);
-        self.tensor(vec![dims[0].clone(), chunks])
-    }
-
-    fn gates(&mut self, rows: NodeId) -> Vec<usize> {
-        let segments = self.dims(rows)[1].segments.len();
-        (0..segments).map(|_| self.dice.from(0, 5)).collect()
-    }
-
-    fn chunks(&mut self, rows: NodeId) -> Vec<ModChunks> {
-        let shifts = self.gates(rows);
-        shifts
-            .into_iter()
-            .map(|shift| ModChunks {
-                shift,
-                scale: self.dice.from(0, 5),
-            })
-            .collect()
-    }
-
-    fn norm(&mut self) -> NormKind {
-        let eps = self.dice.float();
-        match self.dice.coin() {
-            true => NormKind::Rms { eps },
-            false => NormKind::Layer {
-                eps,
-                affine: self.dice.pick(&AFFINES),
-            },
-        }
-    }
-
-    fn table(&mut self, grid: Segment) -> NodeId {
-        let columns: Vec<PositionColumns> = [(GridAxis::T, 1), (GridAxis::H, 1), (GridAxis::W, 2)]
-            .into_iter()
-            .map(|(axis, dim)| PositionColumns {
-                axis,
-                dim,
-                start: self.dice.float(),
-                step: self.dice.float(),
-            })
-            .collect();
-        let table = PositionTable {
-            kind: PositionKind::Rotary {
-                theta: self.dice.float(),
-            },
-            columns,
-            rows: Dim::sum("v", vec![grid]),
-            out: Dim::product("r", &[("cs", 2), ("d", 4)]),
-        };
-        self.add(Op::PositionTable(table), &[])
-    }
-}
-
-/// A host layout: one dimension per factor, in reverse.
-fn host(dims: &[Dim]) -> Vec<Dim> {
-    let factors = dims.iter().flat_map(Dim::factors);
-    let mut host: Vec<Dim> = factors.map(|f| Dim::new(&f.name, f.size)).collect();
-    host.reverse();
-    host
 }
 
 fn border(make: &mut Maker<'_>) -> NodeId {

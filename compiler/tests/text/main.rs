@@ -7,5 +7,6 @@ mod dice;
 mod errors;
 mod every_op;
 mod families;
+mod maker;
 mod random;
 mod snapshots;
