@@ -1,5 +1,7 @@
 //! Partition arithmetic: offsets cover everything, parts are as even as can be.
 
+#![allow(clippy::unwrap_used)]
+
 use proptest::prelude::*;
 use terrace_compiler::partition::{even_offsets, fill_offsets, lengths, merge_parts};
 

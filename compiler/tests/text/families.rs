@@ -3,16 +3,15 @@
 use crate::dice::Dice;
 use crate::maker::{AFFINES, Maker, host};
 use crate::random::sharding;
-use terrace_compiler::ir::{Dim, Graph, NodeId, Segment, Type};
+use terrace_compiler::ir::{Dim, Graph, NodeId, Type};
 use terrace_compiler::ops::{
-    Affine, AllGather, AllToAll, Attention, AttentionStep, Conv3d, ConvCache, Denoise, Embedding,
-    GroupNorm, Guidance, Input, Linear, LinearEpilogue, ModChunks, Noise, Norm, NormKind, Op,
-    Output, Packing, PositionTable, Presence, QkNormRope, RelativeBias, Repeat, RingShift, Rope,
-    Sources, Take, TimestepEmbedding, Upsample, Weight,
+    AllGather, AllToAll, Attention, AttentionStep, Conv3d, ConvCache, Denoise, Embedding,
+    GroupNorm, Guidance, Linear, LinearEpilogue, Noise, Norm, Op, Output, Packing, PositionTable,
+    Presence, QkNormRope, RelativeBias, Repeat, RingShift, Rope, Sources, Take, TimestepEmbedding,
+    Upsample,
 };
 use terrace_plan::{
-    Activation, Axis, DType, GridAxis, PositionColumns, PositionKind, SinusoidOrder, Stage,
-    UpsampleTime, WeightLayout, WeightSource,
+    Activation, Axis, DType, PositionKind, SinusoidOrder, Stage, UpsampleTime, WeightLayout,
 };
 
 const ACTIVATIONS: [Activation; 3] = [Activation::Silu, Activation::GeluTanh, Activation::Gelu];
