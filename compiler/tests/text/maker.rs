@@ -168,10 +168,14 @@ impl Maker<'_> {
     }
 }
 
-/// A host layout: one dimension per factor, in reverse.
+/// A host layout: the dimensions in reverse, products taken apart.
 pub fn host(dims: &[Dim]) -> Vec<Dim> {
-    let factors = dims.iter().flat_map(Dim::factors);
-    let mut host: Vec<Dim> = factors.map(|f| Dim::new(&f.name, f.size)).collect();
-    host.reverse();
-    host
+    let apart = |dim: &Dim| match dim.segments.as_slice() {
+        [product] => {
+            let factors = product.factors.iter().rev();
+            factors.map(|f| Dim::new(&f.name, f.size)).collect()
+        }
+        _ => vec![dim.clone()],
+    };
+    dims.iter().rev().flat_map(apart).collect()
 }

@@ -7,24 +7,18 @@ use terrace_compiler::passes::localize;
 use terrace_compiler::text::parse;
 use terrace_plan::{Axis, Mesh, Rank, WeightLayout, WeightSource};
 
+fn seq() -> Dim {
+    let text = Segment::new(&[("txt", 4)]);
+    let video = Segment::new(&[("t", 2), ("h", 3), ("w", 5)]);
+    Dim::sum("seq", vec![text, video])
+}
+
 fn tokens() -> Op {
-    let seq = vec![
-        Segment::new(&[("txt", 4)]),
-        Segment::new(&[("t", 2), ("h", 3), ("w", 5)]),
-    ];
+    let (b, c) = (Dim::new("b", 2), Dim::new("c", 8));
     Op::Input(Input {
         name: "tokens".into(),
-        ty: Type::f32(vec![
-            Dim::new("b", 2),
-            Dim::sum("seq", seq),
-            Dim::new("c", 8),
-        ]),
-        host: vec![
-            Dim::new("b", 2),
-            Dim::new("c", 8),
-            Dim::new("txt", 4),
-            Dim::product("v", &[("t", 2), ("h", 3), ("w", 5)]),
-        ],
+        ty: Type::f32(vec![b.clone(), seq(), c.clone()]),
+        host: vec![b, c, seq()],
     })
 }
 
@@ -51,12 +45,7 @@ fn norm() -> Graph {
     let normed = graph.add(norm, &[x, weight], "norm").unwrap();
     let output = Op::Output(Output {
         name: "normed".into(),
-        host: vec![
-            Dim::new("b", 2),
-            Dim::product("s", &[("txt", 4)]),
-            Dim::product("v", &[("t", 2), ("h", 3), ("w", 5)]),
-            Dim::new("c", 8),
-        ],
+        host: vec![Dim::new("b", 2), seq(), Dim::new("c", 8)],
     });
     graph.add(output, &[normed], "").unwrap();
     graph
@@ -72,19 +61,9 @@ fn cut() -> Graph {
     };
     graph.stage = Stage::Scheduled;
     let ulysses = |offsets: &[usize]| Partition::new(vec![Axis::Ulysses], offsets.to_vec());
-    let rows = |ty: &Type| {
-        let cut = |name: &str| {
-            ty.dims[1].segments[1]
-                .factors
-                .iter()
-                .find(|f| &*f.name == name)
-                .cloned()
-        };
-        vec![cut("h").unwrap(), cut("w").unwrap()]
-    };
     let order = graph.order();
-    let factors = rows(&graph.node(order[0]).ty);
-    graph.slices.rows.push((factors, ulysses(&[0, 7, 15])));
+    let plane = seq().segments[1].factors[1..].to_vec();
+    graph.slices.rows.push((plane, ulysses(&[0, 7, 15])));
     let sharding = Sharding(
         [
             (Group::new(&["h", "w"]), ulysses(&[0, 7, 15])),
@@ -108,10 +87,10 @@ fn a_model_graph() {
     assert_snapshot!(norm(), @r#"
     mesh <cfg=1 ring=1 ulysses=1>
     graph norm stage=model {
-      %0 = input "tokens" host=[b=2, c=8, txt=4, v=(t=2 h=3 w=5)] : f32[b=2, seq=(txt=4 | t=2 h=3 w=5), c=8] @{}   ; tokens
+      %0 = input "tokens" host=[b=2, c=8, seq=(txt=4 | t=2 h=3 w=5)] : f32[b=2, seq=(txt=4 | t=2 h=3 w=5), c=8] @{}   ; tokens
       %1 = weight layout=plain from=["norm.weight" or "norm.gamma" [8]] : f32[o=8] @{}   ; norm.weight
       %2 = norm %0 %1 kind=layer eps=1e-5 affine=weight : f32[b=2, seq=(txt=4 | t=2 h=3 w=5), c=8] @{}   ; norm
-      %3 = output %2 "normed" host=[b=2, s=(txt=4), v=(t=2 h=3 w=5), c=8] : f32[b=2, seq=(txt=4 | t=2 h=3 w=5), c=8] @{}
+      %3 = output %2 "normed" host=[b=2, seq=(txt=4 | t=2 h=3 w=5), c=8] : f32[b=2, seq=(txt=4 | t=2 h=3 w=5), c=8] @{}
     }
     "#);
 }
@@ -123,9 +102,9 @@ fn a_scheduled_graph() {
     graph norm stage=scheduled order=fixed {
       slices rows {h=3 w=5: ulysses[0 7 15]}
       %0 = weight layout=plain from=["norm.weight" or "norm.gamma" [8]] : f32[o=8] @{} init   ; norm.weight
-      %1 = input "tokens" host=[b=2, c=8, txt=4, v=(t=2 h=3 w=5)] : f32[b=2, seq=(txt=4 | t=2 h=3 w=5), c=8] @{h.w: ulysses[0 7 15], txt: ulysses[0 3 4]}   ; tokens
+      %1 = input "tokens" host=[b=2, c=8, seq=(txt=4 | t=2 h=3 w=5)] : f32[b=2, seq=(txt=4 | t=2 h=3 w=5), c=8] @{h.w: ulysses[0 7 15], txt: ulysses[0 3 4]}   ; tokens
       %2 = norm %1 %0 kind=layer eps=1e-5 affine=weight : f32[b=2, seq=(txt=4 | t=2 h=3 w=5), c=8] @{h.w: ulysses[0 7 15], txt: ulysses[0 3 4]}   ; norm
-      %3 = output %2 "normed" host=[b=2, s=(txt=4), v=(t=2 h=3 w=5), c=8] : f32[b=2, seq=(txt=4 | t=2 h=3 w=5), c=8] @{h.w: ulysses[0 7 15], txt: ulysses[0 3 4]}
+      %3 = output %2 "normed" host=[b=2, seq=(txt=4 | t=2 h=3 w=5), c=8] : f32[b=2, seq=(txt=4 | t=2 h=3 w=5), c=8] @{h.w: ulysses[0 7 15], txt: ulysses[0 3 4]}
     }
     "#);
 }
@@ -138,9 +117,9 @@ fn the_graph_of_one_rank_has_types_of_parts() {
     graph norm stage=local order=fixed {
       slices rows {h=3 w=5: ulysses[0 7 15]}
       %0 = weight layout=plain from=["norm.weight" or "norm.gamma" [8]] : f32[o=8] @{} init   ; norm.weight
-      %1 = input "tokens" host=[b=2, c=8, txt=4, v=(t=2 h=3 w=5)] whole=f32[b=2, seq=(txt=4 | t=2 h=3 w=5), c=8] : f32[b=2, seq=(txt=1 | t=2 h.w=8), c=8] @{}   ; tokens
+      %1 = input "tokens" host=[b=2, c=8, seq=(txt=4 | t=2 h=3 w=5)] whole=f32[b=2, seq=(txt=4 | t=2 h=3 w=5), c=8] : f32[b=2, seq=(txt=1 | t=2 h.w=8), c=8] @{}   ; tokens
       %2 = norm %1 %0 kind=layer eps=1e-5 affine=weight : f32[b=2, seq=(txt=1 | t=2 h.w=8), c=8] @{}   ; norm
-      %3 = output %2 "normed" host=[b=2, s=(txt=4), v=(t=2 h=3 w=5), c=8] : f32[b=2, seq=(txt=1 | t=2 h.w=8), c=8] @{}
+      %3 = output %2 "normed" host=[b=2, seq=(txt=4 | t=2 h=3 w=5), c=8] : f32[b=2, seq=(txt=1 | t=2 h.w=8), c=8] @{}
     }
     "#);
     assert!(parse(&local.to_string()).unwrap() == local);

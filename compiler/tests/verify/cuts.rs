@@ -14,10 +14,10 @@ fn sliced(lines: &str) -> Graph {
         .replace("QKV", "f32[b=1, s=(txt=4 | h=4 w=2), c=(qkv=3 n=2 d=4)]")
         .replace("KV", "f32[b=1, s=(txt=4 | h=4 w=2), c=(kv=2 n=2 d=4)]")
         .replace("STATE", "f32[b=1, s=(txt=4 | h=4 w=2), c=(n=2 state=6)]")
-        .replace("HOST", "host=[b=1, txt=4, y=(h=4), x=(w=2), c=(n=2 d=4)]")
+        .replace("HOST", "host=[b=1, s=(txt=4 | h=4 w=2), c=(n=2 d=4)]")
         .replace(
             "PACKED",
-            "host=[b=1, txt=4, y=(h=4), x=(w=2), c=(qkv=3 n=2 d=4)]",
+            "host=[b=1, s=(txt=4 | h=4 w=2), c=(qkv=3 n=2 d=4)]",
         )
         .replace(
             "@rows",
