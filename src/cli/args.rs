@@ -263,7 +263,7 @@ pub struct Execution {
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
     /// Seconds without progress after which an exchange between ranks is given up.
-    #[arg(long, value_name = "S", default_value_t = 30)]
+    #[arg(long, value_name = "S", default_value_t = 120)]
     pub timeout: u64,
     /// Write what every rank did when, for Perfetto or chrome://tracing.
     #[arg(long, value_name = "FILE")]

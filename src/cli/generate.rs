@@ -26,7 +26,7 @@ pub fn generate(args: args::Generate, console: &Console) -> Result<(), Error> {
     step_request(&model, &request)?;
     args.output
         .check_size([request.size.height, request.size.width])?;
-    let (options, trace) = super::session_options(&args.execution);
+    let (options, trace) = super::session_options(&args.execution)?;
     let pipeline = Pipeline::with_options(model, options);
     let generated = pipeline.generate(&request, &mut |event| show(console, &event))?;
     super::write_trace(&args.execution, trace.as_deref())?;
@@ -42,7 +42,7 @@ pub fn run(args: args::Run, console: &Console) -> Result<(), Error> {
     }
     let model = super::open(args.model.model.as_deref())?;
     let sampling = args.sampling.read()?;
-    let (options, trace) = super::session_options(&args.execution);
+    let (options, trace) = super::session_options(&args.execution)?;
     let pipeline = Pipeline::with_options(model, options);
     let prompts = Prompts {
         prompt: &args.prompt.prompt,

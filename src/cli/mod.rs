@@ -60,15 +60,18 @@ fn open(path: Option<&Path>) -> Result<Model, Error> {
     path.map_or_else(Model::demo, Model::open)
 }
 
-/// Session options and the trace that they fill.
-fn session_options(args: &args::Execution) -> (SessionOptions, Option<Arc<Trace>>) {
+/// Session options and the trace that they fill, which must have a place to go.
+fn session_options(args: &args::Execution) -> Result<(SessionOptions, Option<Arc<Trace>>), Error> {
+    if let Some(path) = &args.trace {
+        terrace::tensors::check_writable(path)?;
+    }
     let trace = args.trace.as_ref().map(|_| Arc::new(Trace::new()));
     let options = SessionOptions {
         threads: args.threads.unwrap_or(0),
         timeout: Duration::from_secs(args.timeout),
         trace: trace.clone(),
     };
-    (options, trace)
+    Ok((options, trace))
 }
 
 /// Writes the trace where the flags want it.

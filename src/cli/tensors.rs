@@ -10,7 +10,7 @@ pub fn forward(args: args::Forward, console: &Console) -> Result<(), Error> {
     tensors::check_writable(&args.output)?;
     let model = super::open(args.model.as_deref())?;
     let inputs = ForwardInputs::read(&args.inputs)?;
-    let (options, trace) = super::session_options(&args.execution);
+    let (options, trace) = super::session_options(&args.execution)?;
     let pipeline = Pipeline::with_options(model, options);
     let (degrees, granularity) = (args.parallel.degrees(), args.parallel.granularity());
     let sample = pipeline.forward(&inputs, &degrees, granularity)?;
@@ -25,7 +25,7 @@ pub fn encode_text(args: args::EncodeText, console: &Console) -> Result<(), Erro
         Some(length) => length,
         None => model.transformer()?.max_text_seq_length,
     };
-    let (options, trace) = super::session_options(&args.execution);
+    let (options, trace) = super::session_options(&args.execution)?;
     let pipeline = Pipeline::with_options(model, options);
     let embeds = pipeline.encode(&[&args.prompt], length, &mut |warning| {
         console.warning(warning);
@@ -38,7 +38,7 @@ pub fn decode(args: args::Decode, console: &Console) -> Result<(), Error> {
     tensors::check_writable(&args.output)?;
     let model = super::open(args.model.as_deref())?;
     let latents = tensors::read_latents(&args.latents)?;
-    let (options, trace) = super::session_options(&args.execution);
+    let (options, trace) = super::session_options(&args.execution)?;
     let pipeline = Pipeline::with_options(model, options);
     let frames = pipeline.decode(&latents)?;
     super::write_trace(&args.execution, trace.as_deref())?;

@@ -1,0 +1,14 @@
+//! The whole system: the shipped checkpoint against its reference, and the command line as users
+//! meet it.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod commands;
+mod demo_parity;
+mod generate;
+mod plans;
+mod refusals;
+mod support;
