@@ -31,7 +31,9 @@
 
 mod degrees;
 mod error;
+mod event;
 mod forward;
+mod generate;
 mod model;
 mod pipeline;
 mod request;
@@ -41,11 +43,11 @@ pub mod video;
 
 pub use degrees::{Degrees, Extents};
 pub use error::Error;
+pub use event::{Event, Phase, StepDone};
 pub use forward::ForwardInputs;
+pub use generate::{GenerateRequest, Generated, Prompts, Sampling, step_request};
 pub use model::Model;
-pub use pipeline::{
-    Event, GenerateRequest, Generated, Phase, Pipeline, Prompts, Sampling, StepDone, step_request,
-};
+pub use pipeline::Pipeline;
 pub use request::{Granularity, Guidance, Part, Request, Solver};
 pub use runner::Runner;
 pub use terrace_compiler::ir::Graph;

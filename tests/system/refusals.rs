@@ -68,7 +68,10 @@ fn weights_that_are_missing_truncated_or_of_another_kind() {
     edit_header(&folder.path().join(WEIGHTS), |h| {
         h[NAME]["dtype"] = json!("I32")
     });
-    forward(folder.path(), &[NAME, "i32", "expected f32, f16"]);
+    forward(
+        folder.path(),
+        &[NAME, "i32", "expected f32, f64, f16 or bf16"],
+    );
 
     let folder = case();
     edit_header(&folder.path().join(WEIGHTS), |h| {
@@ -253,7 +256,9 @@ fn plans_that_were_edited() {
         ("rank", |p| {
             p["ranks"].as_array_mut().unwrap().pop();
         }),
-        ("collective", |p| p["collectives"][0]["bytes"][0][1] = json!(4)),
+        ("the table says 4", |p| {
+            p["collectives"][0]["bytes"][0][1] = json!(4)
+        }),
     ];
     for (part, edit) in edits {
         std::fs::write(&compiled, &original).unwrap();
