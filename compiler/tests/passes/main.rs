@@ -4,6 +4,7 @@
 
 mod clean;
 mod cut;
+mod emit;
 mod fuse;
 mod machine;
 mod movement;
