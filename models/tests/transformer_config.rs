@@ -153,107 +153,110 @@ fn keys_and_types_are_refused_by_name() {
     }
 }
 
+/// Keys, and of the one that is refused its name, value and what is supported.
+const WITHOUT_MEANING: &[[&str; 4]] = &[
+    [
+        r#", "activation_fn": "geglu""#,
+        "activation_fn",
+        "\"geglu\"",
+        "gelu-approximate, gelu, linear-silu",
+    ],
+    [
+        r#", "timestep_activation_fn": "mish""#,
+        "timestep_activation_fn",
+        "\"mish\"",
+        "silu, swish, gelu",
+    ],
+    [r#", "patch_size": 0"#, "patch_size", "0", "1 to 1048576"],
+    [
+        r#", "num_layers": 18446744073709551615"#,
+        "num_layers",
+        "18446744073709551615",
+        "1 to 1048576",
+    ],
+    [
+        r#", "patch_size_t": 0"#,
+        "patch_size_t",
+        "0",
+        "null or 1 to 1048576",
+    ],
+    [
+        r#", "num_attention_heads": 1048576"#,
+        "attention_head_dim",
+        "64",
+        "products of sizes up to 1048576",
+    ],
+    [
+        r#", "patch_size": 257"#,
+        "patch_size",
+        "257",
+        "patches of up to 256",
+    ],
+    [
+        r#", "patch_size": 256, "in_channels": 17"#,
+        "patch_size",
+        "256",
+        "products of sizes up to 1048576",
+    ],
+    [
+        r#", "ofs_embed_dim": 256"#,
+        "ofs_embed_dim",
+        "256",
+        "null or time_embed_dim 512",
+    ],
+    [
+        r#", "spatial_interpolation_scale": 0"#,
+        "spatial_interpolation_scale",
+        "0.0",
+        "positive numbers",
+    ],
+    [
+        r#", "temporal_interpolation_scale": -1"#,
+        "temporal_interpolation_scale",
+        "-1.0",
+        "positive numbers",
+    ],
+    [
+        r#", "norm_eps": -1e-5"#,
+        "norm_eps",
+        "-0.00001",
+        "zero or a positive number",
+    ],
+    [
+        r#", "freq_shift": 960"#,
+        "freq_shift",
+        "960.0",
+        "numbers below 960",
+    ],
+    [
+        r#", "use_learned_positional_embeddings": true"#,
+        "use_learned_positional_embeddings",
+        "true",
+        "false, unless use_rotary_positional_embeddings is true",
+    ],
+    [
+        r#", "patch_size_t": 2"#,
+        "patch_size_t",
+        "2",
+        "null where sin-cos or learned positions are added",
+    ],
+    [
+        r#", "num_attention_heads": 3, "attention_head_dim": 8"#,
+        "attention_head_dim",
+        "8",
+        "multiples of 16, of which positions take 1/4, 3/8 and 3/8",
+    ],
+    [
+        r#", "num_attention_heads": 2, "attention_head_dim": 8, "use_rotary_positional_embeddings": true"#,
+        "attention_head_dim",
+        "8",
+        "multiples of 16, of which positions take 1/4, 3/8 and 3/8",
+    ],
+];
+
 #[test]
 fn values_without_meaning_are_refused_by_name() {
-    for (keys, key, value, supported) in [
-        (
-            r#", "activation_fn": "geglu""#,
-            "activation_fn",
-            "\"geglu\"",
-            "gelu-approximate, gelu, linear-silu",
-        ),
-        (
-            r#", "timestep_activation_fn": "mish""#,
-            "timestep_activation_fn",
-            "\"mish\"",
-            "silu, swish, gelu",
-        ),
-        (r#", "patch_size": 0"#, "patch_size", "0", "1 to 1048576"),
-        (
-            r#", "num_layers": 18446744073709551615"#,
-            "num_layers",
-            "18446744073709551615",
-            "1 to 1048576",
-        ),
-        (
-            r#", "patch_size_t": 0"#,
-            "patch_size_t",
-            "0",
-            "null or 1 to 1048576",
-        ),
-        (
-            r#", "num_attention_heads": 1048576"#,
-            "attention_head_dim",
-            "64",
-            "products of sizes up to 1048576",
-        ),
-        (
-            r#", "patch_size": 257"#,
-            "patch_size",
-            "257",
-            "patches of up to 256",
-        ),
-        (
-            r#", "patch_size": 256, "in_channels": 17"#,
-            "patch_size",
-            "256",
-            "products of sizes up to 1048576",
-        ),
-        (
-            r#", "ofs_embed_dim": 256"#,
-            "ofs_embed_dim",
-            "256",
-            "null or time_embed_dim 512",
-        ),
-        (
-            r#", "spatial_interpolation_scale": 0"#,
-            "spatial_interpolation_scale",
-            "0.0",
-            "positive numbers",
-        ),
-        (
-            r#", "temporal_interpolation_scale": -1"#,
-            "temporal_interpolation_scale",
-            "-1.0",
-            "positive numbers",
-        ),
-        (
-            r#", "norm_eps": -1e-5"#,
-            "norm_eps",
-            "-0.00001",
-            "zero or a positive number",
-        ),
-        (
-            r#", "freq_shift": 960"#,
-            "freq_shift",
-            "960.0",
-            "numbers below 960",
-        ),
-        (
-            r#", "use_learned_positional_embeddings": true"#,
-            "use_learned_positional_embeddings",
-            "true",
-            "false, unless use_rotary_positional_embeddings is true",
-        ),
-        (
-            r#", "patch_size_t": 2"#,
-            "patch_size_t",
-            "2",
-            "null where sin-cos or learned positions are added",
-        ),
-        (
-            r#", "num_attention_heads": 3, "attention_head_dim": 8"#,
-            "attention_head_dim",
-            "8",
-            "multiples of 16, of which positions take 1/4, 3/8 and 3/8",
-        ),
-        (
-            r#", "num_attention_heads": 2, "attention_head_dim": 8, "use_rotary_positional_embeddings": true"#,
-            "attention_head_dim",
-            "8",
-            "multiples of 16, of which positions take 1/4, 3/8 and 3/8",
-        ),
-    ] {
+    for [keys, key, value, supported] in WITHOUT_MEANING {
         assert_eq!(
             refused(keys),
             format!("config.json: key \"{key}\": {value} is not supported; supported: {supported}")

@@ -106,80 +106,84 @@ fn forward_refused(model: &str, shape: ForwardShape) -> String {
     result.expect_err("refused").to_string()
 }
 
+const NATIVE: ForwardShape = ForwardShape {
+    batch: 1,
+    frames: 13,
+    height: 60,
+    width: 90,
+    text: 226,
+};
+
+/// A model, a shape of its forward, and the refusal.
+const REFUSED_FORWARDS: &[(&str, ForwardShape, &str)] = &[
+    (
+        "5b",
+        ForwardShape { batch: 0, ..NATIVE },
+        "batch 0 is not served: expected 1 to 1024",
+    ),
+    (
+        "5b",
+        ForwardShape {
+            height: 61,
+            ..NATIVE
+        },
+        "latent height 61 is not served: expected a multiple of the patch size 2, e.g. 60 or 62",
+    ),
+    (
+        "5b",
+        ForwardShape { width: 1, ..NATIVE },
+        "latent width 1 is not served: expected a multiple of the patch size 2, e.g. 2",
+    ),
+    (
+        "5b",
+        ForwardShape {
+            frames: usize::MAX,
+            ..NATIVE
+        },
+        "latent frames 18446744073709551615 is not served: expected 1 to 1048576",
+    ),
+    (
+        "5b",
+        ForwardShape {
+            frames: 1 << 20,
+            height: 1 << 20,
+            width: 1 << 20,
+            ..NATIVE
+        },
+        "number of tokens 288230376151711970 is not served: expected 1 to 16777216",
+    ),
+    (
+        "2b",
+        ForwardShape { text: 77, ..NATIVE },
+        "number of text rows 77 is not served: expected max_text_seq_length 226",
+    ),
+    (
+        "5b-i2v",
+        ForwardShape {
+            height: 58,
+            ..NATIVE
+        },
+        "latent height 58 is not served: expected 60, because positions are stored for this size alone",
+    ),
+    (
+        "1.5-5b",
+        NATIVE,
+        "latent frames 13 is not served: expected a multiple of the patch size 2, e.g. 12 or 14",
+    ),
+    (
+        "1.5-5b",
+        ForwardShape {
+            frames: 14,
+            height: 98,
+            ..NATIVE
+        },
+        "latent height 98 is not served: expected at most 96, because positions are those of the native grid",
+    ),
+];
+
 #[test]
 fn forwards_refuse_sizes_without_patches_or_positions() {
-    let native = ForwardShape {
-        batch: 1,
-        frames: 13,
-        height: 60,
-        width: 90,
-        text: 226,
-    };
-    for (model, shape, expected) in [
-        (
-            "5b",
-            ForwardShape { batch: 0, ..native },
-            "batch 0 is not served: expected 1 to 1024",
-        ),
-        (
-            "5b",
-            ForwardShape {
-                height: 61,
-                ..native
-            },
-            "latent height 61 is not served: expected a multiple of the patch size 2, e.g. 60 or 62",
-        ),
-        (
-            "5b",
-            ForwardShape { width: 1, ..native },
-            "latent width 1 is not served: expected a multiple of the patch size 2, e.g. 2",
-        ),
-        (
-            "5b",
-            ForwardShape {
-                frames: usize::MAX,
-                ..native
-            },
-            "latent frames 18446744073709551615 is not served: expected 1 to 1048576",
-        ),
-        (
-            "5b",
-            ForwardShape {
-                frames: 1 << 20,
-                height: 1 << 20,
-                width: 1 << 20,
-                ..native
-            },
-            "number of tokens 288230376151711970 is not served: expected 1 to 16777216",
-        ),
-        (
-            "2b",
-            ForwardShape { text: 77, ..native },
-            "number of text rows 77 is not served: expected max_text_seq_length 226",
-        ),
-        (
-            "5b-i2v",
-            ForwardShape {
-                height: 58,
-                ..native
-            },
-            "latent height 58 is not served: expected 60, because positions are stored for this size alone",
-        ),
-        (
-            "1.5-5b",
-            native,
-            "latent frames 13 is not served: expected a multiple of the patch size 2, e.g. 12 or 14",
-        ),
-        (
-            "1.5-5b",
-            ForwardShape {
-                frames: 14,
-                height: 98,
-                ..native
-            },
-            "latent height 98 is not served: expected at most 96, because positions are those of the native grid",
-        ),
-    ] {
+    for &(model, shape, expected) in REFUSED_FORWARDS {
         assert_eq!(forward_refused(model, shape), expected);
     }
 }

@@ -46,6 +46,15 @@ impl Presence {
     }
 }
 
+impl From<bool> for Presence {
+    fn from(present: bool) -> Self {
+        match present {
+            true => Self::Present,
+            false => Self::Absent,
+        }
+    }
+}
+
 /// An operation. Operands are listed in port order; `?` marks optional ones.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {

@@ -76,7 +76,7 @@ fn embed(
     let (p, channels) = (config.patch_size, config.in_channels);
     // Flat patches are embedded by a convolution whose stride is its kernel: a linear of patches.
     let (stored, bias) = match config.patch_size_t {
-        None => (vec![c.size(), channels, p, p], present(config.patch_bias)),
+        None => (vec![c.size(), channels, p, p], config.patch_bias.into()),
         Some(_) => {
             let inner = channels * config.patch_elements();
             (vec![c.size(), inner], Presence::Present)
@@ -86,7 +86,7 @@ fn embed(
     let video = b.linear_stored_as(path, &[path], &stored, operands.video, c, bias)?;
     let mut joined = vec![text, video];
     joined.extend(positions::added(b, config, grid)?);
-    let op = Op::Join(present(joined.len() > 2));
+    let op = Op::Join(Presence::from(joined.len() > 2));
     b.add(op, &joined, "patch_embed")
 }
 
@@ -237,7 +237,7 @@ fn projection(
     let (n, d) = (config.num_attention_heads, config.attention_head_dim);
     let out = Dim::product("c", &[("n", n), ("d", d)]);
     let path = format!("{path}.to_{name}");
-    b.linear(&path, x, out, present(config.attention_bias))
+    b.linear(&path, x, out, config.attention_bias.into())
 }
 
 /// Queries or keys after their norm and positions.
@@ -292,12 +292,5 @@ fn norm_kind(config: &TransformerConfig) -> NormKind {
             true => Affine::WeightBias,
             false => Affine::None,
         },
-    }
-}
-
-fn present(there: bool) -> Presence {
-    match there {
-        true => Presence::Present,
-        false => Presence::Absent,
     }
 }
