@@ -1,5 +1,7 @@
 //! The text encoder against transformers.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 #[path = "common/graphs.rs"]
 mod graphs;
 

@@ -1,5 +1,7 @@
 //! The VAE decoder against diffusers.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 #[path = "common/graphs.rs"]
 mod graphs;
 

@@ -219,7 +219,7 @@ impl ModelFolder {
             Content::One(component)
         } else if Component::ALL.iter().any(|c| {
             let has = |file: &&str| root.has(&format!("{}/{file}", c.name()));
-            c.files().iter().any(|file| has(file))
+            c.files().iter().any(has)
         }) {
             Content::Components
         } else {

@@ -1,5 +1,7 @@
 //! Checkpoint folders: whole, in parts, single components, embedded, and what is refused.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;

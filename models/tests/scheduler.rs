@@ -1,5 +1,7 @@
 //! Schedulers against recorded runs of the reference classes.
 
+#![allow(clippy::unwrap_used)]
+
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
 use terrace_compiler::ops::Presence;

@@ -1,5 +1,7 @@
 //! The tokenizer against recorded ids of the reference, from both of its files.
 
+#![allow(clippy::unwrap_used)]
+
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use terrace_models::config::ConfigFile;

@@ -1,5 +1,7 @@
 //! The decoder's graph: frame batches, caches, memory; and what its config refuses.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use terrace_compiler::ir::{Graph, Type};
 use terrace_compiler::ops::Op;
