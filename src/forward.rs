@@ -1,6 +1,6 @@
 //! One transformer forward on the caller's tensors.
 
-use crate::request::{Granularity, Part, Request};
+use crate::request::{Granularity, Part, Precision, Request};
 use crate::{Degrees, Error, Extents, Model, tensors};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,6 +14,17 @@ const NAMES: [(&str, &str); 4] = [
     ("timestep", "[b]"),
     ("ofs", "[b]"),
 ];
+
+/// How a forward is cut and computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cut {
+    /// Ranks and degrees.
+    pub degrees: Degrees,
+    /// Where slices may be cut.
+    pub granularity: Granularity,
+    /// Element type of matrix products.
+    pub precision: Precision,
+}
 
 /// Inputs of a forward, all f32.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,12 +60,7 @@ impl ForwardInputs {
     ///
     /// # Errors
     /// A shape does not fit the model, or a degree is not served.
-    pub fn request(
-        &self,
-        model: &Model,
-        degrees: &Degrees,
-        granularity: Granularity,
-    ) -> Result<Request, Error> {
+    pub fn request(&self, model: &Model, cut: &Cut) -> Result<Request, Error> {
         let config = model.transformer()?;
         let &[batch, frames, _, height, width] = self.hidden_states.shape() else {
             return Err(self.misfit(&config));
@@ -76,7 +82,7 @@ impl ForwardInputs {
                 height / config.patch_size,
                 width / config.patch_size,
             ],
-            granularity: granularity.into(),
+            granularity: cut.granularity.into(),
         };
         Ok(Request {
             part: Part::Forward {
@@ -85,8 +91,9 @@ impl ForwardInputs {
                 text,
             },
             config: model.config(Component::Transformer)?,
-            mesh: degrees.mesh(&extents)?,
-            granularity,
+            mesh: cut.degrees.mesh(&extents)?,
+            granularity: cut.granularity,
+            precision: cut.precision,
         })
     }
 

@@ -1,6 +1,6 @@
 //! What a generation is asked for, what it gives, and what it compiles.
 
-use crate::request::{Granularity, Guidance, Part, Request, Solver};
+use crate::request::{Granularity, Guidance, Part, Precision, Request, Solver};
 use crate::{Degrees, Error, Extents, Model};
 use terrace_models::folder::Component;
 use terrace_models::scheduler::GuidanceMode;
@@ -27,6 +27,8 @@ pub struct GenerateRequest {
     pub degrees: Degrees,
     /// Where slices may be cut.
     pub granularity: Granularity,
+    /// Element type of matrix products and convolutions.
+    pub precision: Precision,
 }
 
 /// Settings of the denoising loop that no plan depends on, guidance being on or off excepted.
@@ -92,6 +94,7 @@ impl GenerateRequest {
             sampling: Sampling::default(),
             degrees: Degrees::ONE,
             granularity: Granularity::default(),
+            precision: Precision::default(),
         })
     }
 }
@@ -138,6 +141,7 @@ pub fn step_request(model: &Model, request: &GenerateRequest) -> Result<Request,
         config: model.config(Component::Transformer)?,
         mesh: request.degrees.mesh(&extents)?,
         granularity: request.granularity,
+        precision: request.precision,
     })
 }
 
@@ -158,6 +162,7 @@ pub(crate) struct StepPart {
     pub(crate) text: usize,
     pub(crate) guidance: Guidance,
     pub(crate) solver: Solver,
+    pub(crate) precision: Precision,
 }
 
 impl StepPart {
@@ -169,12 +174,13 @@ impl StepPart {
             let port = plan.inputs.iter().find(|port| port.name == name);
             port.map(|port| port.shape.clone()).ok_or_else(not_a_step)
         };
+        let request = Request::of(plan)?;
         let Part::DenoiseStep {
             padding,
             guidance,
             solver,
             ..
-        } = Request::of(plan)?.part
+        } = request.part
         else {
             return Err(not_a_step());
         };
@@ -189,6 +195,7 @@ impl StepPart {
             text: embeds[1],
             guidance,
             solver,
+            precision: request.precision,
         })
     }
 }

@@ -8,8 +8,8 @@ use crate::generate::{
     GenerateRequest, Generated, Prompts, Sampling, StepPart, check_sampling, check_text_length,
     step_request,
 };
-use crate::request::{Granularity, Guidance, Part, Request};
-use crate::{Degrees, Error, ForwardInputs, Model, Runner};
+use crate::request::{Granularity, Guidance, Part, Precision, Request};
+use crate::{Cut, Error, ForwardInputs, Model, Runner};
 use std::sync::Arc;
 use std::time::Instant;
 use terrace_kernels::cpu::noise_fill;
@@ -124,11 +124,11 @@ impl Pipeline {
             Guidance::ClassifierFree => vec![prompts.negative, prompts.prompt],
         };
         let warn = &mut |text: &str| observe(Event::Warning(text));
-        let embeds = self.encode(&texts, step.text, warn)?;
+        let embeds = self.encode(&texts, step.text, step.precision, warn)?;
         let mesh = plan.mesh;
         let latents = self.denoise(plan, &scheduler, sampling, [&start, &embeds], observe)?;
         observe(Event::Phase(Phase::Decode));
-        let frames = self.decode(&drop_padding(&latents, step.padding)?)?;
+        let frames = self.decode(&drop_padding(&latents, step.padding)?, step.precision)?;
         Ok(Generated {
             latents,
             frames,
@@ -144,6 +144,7 @@ impl Pipeline {
         &self,
         texts: &[&str],
         length: usize,
+        precision: Precision,
         warn: &mut dyn FnMut(&str),
     ) -> Result<HostTensor, Error> {
         check_text_length(length)?;
@@ -168,6 +169,7 @@ impl Pipeline {
             config: self.model.config(Component::TextEncoder)?,
             mesh: Mesh::ONE,
             granularity: Granularity::default(),
+            precision,
         }
         .compile()?;
         let weights = self.model.weights(Component::TextEncoder)?;
@@ -180,7 +182,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// The model has no VAE, the latents do not fit it, or a rank fails.
-    pub fn decode(&self, latents: &HostTensor) -> Result<HostTensor, Error> {
+    pub fn decode(&self, latents: &HostTensor, precision: Precision) -> Result<HostTensor, Error> {
         let config = self.model.vae()?;
         let &[batch, frames, channels, height, width] = latents.shape() else {
             return Err(latents_shape(config.latent_channels, latents));
@@ -196,6 +198,7 @@ impl Pipeline {
             config: self.model.config(Component::Vae)?,
             mesh: Mesh::ONE,
             granularity: Granularity::default(),
+            precision,
         }
         .compile()?;
         let weights = self.model.weights(Component::Vae)?;

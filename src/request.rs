@@ -36,6 +36,19 @@ pub struct Request {
     pub mesh: Mesh,
     /// Where slices may be cut.
     pub granularity: Granularity,
+    /// Element type of matrix products and convolutions.
+    pub precision: Precision,
+}
+
+/// Element type of matrix products and convolutions; sums and everything between them are f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Single precision.
+    #[default]
+    F32,
+    /// The upper half of an f32.
+    Bf16,
 }
 
 /// What of the model is computed, at which size. Sizes of latents are frames, rows, columns.
@@ -169,6 +182,15 @@ impl From<Granularity> for SliceGranularity {
     }
 }
 
+impl From<Precision> for DType {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::Bf16,
+        }
+    }
+}
+
 impl From<Guidance> for transformer::Guidance {
     fn from(guidance: Guidance) -> Self {
         match guidance {
@@ -286,6 +308,7 @@ impl Request {
         let options = CompileOptions {
             mesh: self.mesh,
             granularity: self.granularity.into(),
+            dtype: self.precision.into(),
         };
         let provenance = Provenance {
             producer: PRODUCER.to_owned(),
@@ -339,7 +362,7 @@ impl Request {
         Fingerprint {
             model: model_fingerprint(&self.config),
             shape: self.part.to_string(),
-            dtype: DType::F32,
+            dtype: self.precision.into(),
             mesh: self.mesh.to_string(),
             kernels: KERNELS.to_owned(),
         }

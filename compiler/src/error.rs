@@ -87,6 +87,12 @@ pub enum CompileError {
         /// Cut needed.
         to: String,
     },
+    /// No product has the element type asked for.
+    #[error("no matrix product has element type {found}; use f32 or bf16")]
+    Precision {
+        /// Element type asked for.
+        found: terrace_plan::DType,
+    },
     /// No kernel serves an op in the form in which it reached the plan.
     #[error("{op} at {path}: no kernel serves it: {reason}")]
     NoKernel {

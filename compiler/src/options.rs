@@ -1,6 +1,6 @@
 //! What the compiler is asked for besides the graph.
 
-use terrace_plan::{Fingerprint, Mesh};
+use terrace_plan::{DType, Fingerprint, Mesh};
 
 /// Where slices of the latent height may be cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,6 +19,9 @@ pub struct CompileOptions {
     pub mesh: Mesh,
     /// Where slices may be cut.
     pub granularity: SliceGranularity,
+    /// Element type of matrix products and convolutions: f32, or bf16 with f32 sums. Everything
+    /// between them is f32.
+    pub dtype: DType,
 }
 
 /// What a plan records about its making, given by the caller because the compiler knows no

@@ -25,7 +25,11 @@ fn provenance(mesh: Mesh) -> Provenance {
 }
 
 fn plan(step: Step, mesh: Mesh, granularity: SliceGranularity) -> Result<Plan, CompileError> {
-    let options = CompileOptions { mesh, granularity };
+    let options = CompileOptions {
+        mesh,
+        granularity,
+        dtype: DType::F32,
+    };
     compile(step.graph(), &options, &provenance(mesh), &mut |_, _| {})
 }
 

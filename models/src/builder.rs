@@ -99,6 +99,7 @@ impl Builder {
             sources: sources.clone(),
             dims,
             layout,
+            dtype: DType::F32,
         });
         let node = self.add(op, &[], &path)?;
         self.weights.insert(sources, node);

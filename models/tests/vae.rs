@@ -40,6 +40,7 @@ fn rank(graph: Graph) -> RankPlan {
     let options = CompileOptions {
         mesh: Mesh::ONE,
         granularity: SliceGranularity::Cell,
+        dtype: DType::F32,
     };
     let provenance = Provenance {
         producer: "test".into(),

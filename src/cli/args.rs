@@ -57,6 +57,8 @@ pub struct Generate {
     pub execution: Execution,
     #[command(flatten)]
     pub output: VideoOutput,
+    #[command(flatten)]
+    pub precision: Precision,
 }
 
 /// Flags of `compile`.
@@ -81,6 +83,8 @@ pub struct Compile {
     /// One JSON object on standard output instead of text.
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub precision: Precision,
 }
 
 /// Flags of `run`.
@@ -143,6 +147,8 @@ pub struct Forward {
     pub parallel: Parallel,
     #[command(flatten)]
     pub execution: Execution,
+    #[command(flatten)]
+    pub precision: Precision,
 }
 
 /// Flags of `encode-text`.
@@ -162,6 +168,8 @@ pub struct EncodeText {
     pub output: PathBuf,
     #[command(flatten)]
     pub execution: Execution,
+    #[command(flatten)]
+    pub precision: Precision,
 }
 
 /// Flags of `decode`.
@@ -178,6 +186,8 @@ pub struct Decode {
     pub output: PathBuf,
     #[command(flatten)]
     pub execution: Execution,
+    #[command(flatten)]
+    pub precision: Precision,
 }
 
 /// The checkpoint.
@@ -303,6 +313,23 @@ pub enum SliceGranularity {
     Row,
     /// At any cell of the token grid.
     Cell,
+}
+
+/// Element type of matrix products and convolutions.
+#[derive(Debug, Args)]
+pub struct Precision {
+    /// Element type of matrix products and convolutions; sums are f32.
+    #[arg(long, value_enum, default_value_t = DType::F32)]
+    pub dtype: DType,
+}
+
+/// An element type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DType {
+    /// Single precision.
+    F32,
+    /// The upper half of an f32.
+    Bf16,
 }
 
 /// Form of an answer.

@@ -17,6 +17,7 @@ pub fn compile(args: args::Compile, console: &Console) -> Result<(), Error> {
     request.solver = args.scheduler.map(Solver::from);
     request.degrees = args.parallel.degrees();
     request.granularity = args.parallel.granularity();
+    request.precision = args.precision.read();
     let begun = Instant::now();
     let plan = request_plan(&model, &request)?;
     plan.save(&args.output)?;

@@ -22,6 +22,7 @@ pub fn generate(args: args::Generate, console: &Console) -> Result<(), Error> {
     request.solver = args.scheduler.map(Solver::from);
     request.degrees = args.parallel.degrees();
     request.granularity = args.parallel.granularity();
+    request.precision = args.precision.read();
     // Refused before anything long begins: what cannot be cut, and what the file cannot hold.
     step_request(&model, &request)?;
     args.output

@@ -16,7 +16,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use terrace::{Degrees, Error, Granularity, Model, SessionOptions, Trace};
+use terrace::{Degrees, Error, Granularity, Model, Precision, SessionOptions, Trace};
 
 /// Parses the command line, runs the command and reports its error.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
@@ -80,6 +80,15 @@ fn write_trace(args: &args::Execution, trace: Option<&Trace>) -> Result<(), Erro
         trace.write(path)?;
     }
     Ok(())
+}
+
+impl args::Precision {
+    fn read(&self) -> Precision {
+        match self.dtype {
+            args::DType::F32 => Precision::F32,
+            args::DType::Bf16 => Precision::Bf16,
+        }
+    }
 }
 
 impl args::Parallel {

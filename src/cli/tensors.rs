@@ -4,7 +4,7 @@ use super::args;
 use super::console::Console;
 use serde_json::json;
 use std::path::Path;
-use terrace::{Error, ForwardInputs, HostTensor, Pipeline, tensors};
+use terrace::{Cut, Error, ForwardInputs, HostTensor, Pipeline, tensors};
 
 pub fn forward(args: args::Forward, console: &Console) -> Result<(), Error> {
     tensors::check_writable(&args.output)?;
@@ -12,8 +12,12 @@ pub fn forward(args: args::Forward, console: &Console) -> Result<(), Error> {
     let inputs = ForwardInputs::read(&args.inputs)?;
     let (options, trace) = super::session_options(&args.execution)?;
     let pipeline = Pipeline::with_options(model, options);
-    let (degrees, granularity) = (args.parallel.degrees(), args.parallel.granularity());
-    let sample = pipeline.forward(&inputs, &degrees, granularity)?;
+    let cut = Cut {
+        degrees: args.parallel.degrees(),
+        granularity: args.parallel.granularity(),
+        precision: args.precision.read(),
+    };
+    let sample = pipeline.forward(&inputs, &cut)?;
     super::write_trace(&args.execution, trace.as_deref())?;
     write(&args.output, "sample", &sample, console)
 }
@@ -27,9 +31,14 @@ pub fn encode_text(args: args::EncodeText, console: &Console) -> Result<(), Erro
     };
     let (options, trace) = super::session_options(&args.execution)?;
     let pipeline = Pipeline::with_options(model, options);
-    let embeds = pipeline.encode(&[&args.prompt], length, &mut |warning| {
-        console.warning(warning);
-    })?;
+    let embeds = pipeline.encode(
+        &[&args.prompt],
+        length,
+        args.precision.read(),
+        &mut |warning| {
+            console.warning(warning);
+        },
+    )?;
     super::write_trace(&args.execution, trace.as_deref())?;
     write(&args.output, "prompt_embeds", &embeds, console)
 }
@@ -40,7 +49,7 @@ pub fn decode(args: args::Decode, console: &Console) -> Result<(), Error> {
     let latents = tensors::read_latents(&args.latents)?;
     let (options, trace) = super::session_options(&args.execution)?;
     let pipeline = Pipeline::with_options(model, options);
-    let frames = pipeline.decode(&latents)?;
+    let frames = pipeline.decode(&latents, args.precision.read())?;
     super::write_trace(&args.execution, trace.as_deref())?;
     write(&args.output, "frames", &frames, console)
 }

@@ -27,6 +27,7 @@ pub fn plan(graph: Graph) -> Plan {
     let options = CompileOptions {
         mesh: Mesh::ONE,
         granularity: SliceGranularity::Cell,
+        dtype: DType::F32,
     };
     let provenance = Provenance {
         producer: "test".into(),

@@ -4,7 +4,8 @@ use crate::support::{error, tensors};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use terrace::{
-    Component, Event, GenerateRequest, GuidanceMode, HostTensor, Mesh, Model, Pipeline, Runner,
+    Component, Event, GenerateRequest, GuidanceMode, HostTensor, Mesh, Model, Pipeline, Precision,
+    Runner,
 };
 use terrace_compiler::{CompileOptions, Provenance, SliceGranularity, compile};
 use terrace_models::scheduler::{SchedulerKind, guidance};
@@ -70,7 +71,7 @@ fn another_size_with_dynamic_guidance_and_a_negative_prompt() {
     };
     let latents = case.check();
     let pipeline = Pipeline::new(Model::demo().unwrap());
-    let frames = pipeline.decode(&latents).unwrap();
+    let frames = pipeline.decode(&latents, Precision::F32).unwrap();
     let error = error(
         frames.as_f32().unwrap(),
         reference["frames"].as_f32().unwrap(),
@@ -82,7 +83,9 @@ fn another_size_with_dynamic_guidance_and_a_negative_prompt() {
 fn text_encoder_and_tokenizer_are_those_of_the_reference() {
     let reference = tensors("demo/golden.safetensors");
     let pipeline = Pipeline::new(Model::demo().unwrap());
-    let found = pipeline.encode(&["", PROMPT], 32, &mut |_| {}).unwrap();
+    let found = pipeline
+        .encode(&["", PROMPT], 32, Precision::F32, &mut |_| {})
+        .unwrap();
     let half = found.len() / 2;
     let (uncond, cond) = found.as_f32().unwrap().split_at(half);
     assert!(error(cond, reference["text_cond"].as_f32().unwrap()) < 1e-4);
@@ -104,7 +107,9 @@ impl Case<'_> {
     fn check(&self) -> HostTensor {
         let model = Model::demo().unwrap();
         let pipeline = Pipeline::new(model.clone());
-        let embeds = pipeline.encode(&self.prompts, 32, &mut |_| {}).unwrap();
+        let embeds = pipeline
+            .encode(&self.prompts, 32, Precision::F32, &mut |_| {})
+            .unwrap();
         let weights = model.weights(Component::Transformer).unwrap();
         let plan = Arc::new(self.plan(&model));
         let mut session = Runner::default().session(plan, &weights).unwrap();
@@ -155,6 +160,7 @@ impl Case<'_> {
         let options = CompileOptions {
             mesh: Mesh::ONE,
             granularity: SliceGranularity::Cell,
+            dtype: DType::F32,
         };
         let provenance = Provenance {
             producer: "test".into(),

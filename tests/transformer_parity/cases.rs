@@ -184,7 +184,11 @@ pub fn try_plan(
     mesh: Mesh,
     granularity: SliceGranularity,
 ) -> Result<Plan, CompileError> {
-    let options = CompileOptions { mesh, granularity };
+    let options = CompileOptions {
+        mesh,
+        granularity,
+        dtype: DType::F32,
+    };
     let provenance = Provenance {
         producer: "test".into(),
         fingerprint: Fingerprint {

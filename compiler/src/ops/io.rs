@@ -38,6 +38,8 @@ pub struct Weight {
     pub dims: Vec<Dim>,
     /// Layout in memory.
     pub layout: WeightLayout,
+    /// Element type in memory.
+    pub dtype: DType,
 }
 
 impl Input {
@@ -61,8 +63,10 @@ impl Weight {
     /// of different shapes.
     pub fn joined(parts: &[&Self]) -> Option<Self> {
         let first = *parts.first()?;
-        let alike =
-            |part: &&Self| part.layout == first.layout && part.dims.get(1..) == first.dims.get(1..);
+        let alike = |part: &&Self| {
+            (part.layout, part.dtype) == (first.layout, first.dtype)
+                && part.dims.get(1..) == first.dims.get(1..)
+        };
         let rows: usize = parts
             .iter()
             .map(|p| p.dims.first().map_or(0, Dim::size))
@@ -74,12 +78,13 @@ impl Weight {
             sources: parts.iter().flat_map(|p| &p.sources).cloned().collect(),
             dims,
             layout: first.layout,
+            dtype: first.dtype,
         })
     }
 
     pub(super) fn infer(&self, operands: &[&Type]) -> Result<Type, OpError> {
         arity(operands, 0)?;
-        let ty = Type::new(DType::F32, self.dims.clone());
+        let ty = Type::new(self.dtype, self.dims.clone());
         let stored: usize = self
             .sources
             .iter()

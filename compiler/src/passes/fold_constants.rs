@@ -75,6 +75,7 @@ fn taken(weight: &Weight, take: &Take, result: &Type) -> Option<Weight> {
         sources: sources_of(weight, rows)?,
         dims: result.dims.clone(),
         layout: weight.layout,
+        dtype: weight.dtype,
     })
 }
 

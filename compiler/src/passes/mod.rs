@@ -2,6 +2,7 @@
 
 pub mod assign_slices;
 pub mod canonicalize;
+pub mod choose_precision;
 pub mod dedup;
 pub mod elide_reshards;
 pub mod emit_plan;

@@ -24,7 +24,11 @@ fn mesh(cfg: usize, ring: usize, ulysses: usize) -> Mesh {
 }
 
 fn options(mesh: Mesh, granularity: SliceGranularity) -> CompileOptions {
-    CompileOptions { mesh, granularity }
+    CompileOptions {
+        mesh,
+        granularity,
+        dtype: DType::F32,
+    }
 }
 
 fn provenance(mesh: Mesh) -> Provenance {

@@ -12,7 +12,7 @@ use terrace_plan::Mesh;
 fn the_order_is_this() {
     let names: Vec<&str> = names().collect();
     let expected = "canonicalize fold-constants dedup remove-dead fuse-qkv fuse-qk-norm-rope \
-        fuse-modulate fuse-epilogue hoist-modulation assign-slices propagate-sharding \
+        fuse-modulate fuse-epilogue hoist-modulation choose-precision assign-slices propagate-sharding \
         insert-reshards elide-reshards lower-attention lower-reshards schedule";
     assert_eq!(names.join(" "), expected);
 }

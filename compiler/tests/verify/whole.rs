@@ -7,12 +7,13 @@ use terrace_compiler::passes::{localize, pipeline};
 use terrace_compiler::text::parse;
 use terrace_compiler::verify::verify;
 use terrace_compiler::{CompileOptions, SliceGranularity};
-use terrace_plan::{Mesh, Rank};
+use terrace_plan::{DType, Mesh, Rank};
 
 fn options(cfg: usize, ring: usize, ulysses: usize) -> CompileOptions {
     CompileOptions {
         mesh: Mesh { cfg, ring, ulysses },
         granularity: SliceGranularity::Cell,
+        dtype: DType::F32,
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{FileFault, ResolveFault, RuntimeError};
 use half::{bf16, f16};
 use std::sync::Arc;
 use terrace_kernels::cpu::{PackedConv3d, PackedLinear};
-use terrace_plan::{Weight, WeightLayout, WeightSource};
+use terrace_plan::{DType, Weight, WeightLayout, WeightSource};
 
 /// A weight as the CPU kernels read it.
 #[derive(Clone, Debug)]
@@ -41,14 +41,24 @@ impl LoadedWeight {
                 let [n, k] = weight.shape[..] else {
                     return Err(misfit().into());
                 };
-                Ok(Self::Linear(Arc::new(PackedLinear::pack(n, k, &data)?)))
+                let packed = match weight.dtype {
+                    DType::Bf16 => PackedLinear::pack_bf16(n, k, &data),
+                    DType::F32 | DType::F16 | DType::U32 => PackedLinear::pack(n, k, &data),
+                };
+                Ok(Self::Linear(Arc::new(packed?)))
             }
             WeightLayout::Conv3d => {
                 let [cout, cin, kt, kh, kw] = weight.shape[..] else {
                     return Err(misfit().into());
                 };
-                let packed = PackedConv3d::pack(cout, cin, [kt, kh, kw], &data)?;
-                Ok(Self::Conv3d(Arc::new(packed)))
+                let kernel = [kt, kh, kw];
+                let packed = match weight.dtype {
+                    DType::Bf16 => PackedConv3d::pack_bf16(cout, cin, kernel, &data),
+                    DType::F32 | DType::F16 | DType::U32 => {
+                        PackedConv3d::pack(cout, cin, kernel, &data)
+                    }
+                };
+                Ok(Self::Conv3d(Arc::new(packed?)))
             }
         }
     }

@@ -365,8 +365,8 @@ pub enum WeightFault {
     /// The element type in memory is not supported.
     #[error("has element type {found}, expected {expected}")]
     DType {
-        /// The supported type.
-        expected: DType,
+        /// The supported types.
+        expected: &'static str,
         /// The weight's type.
         found: DType,
     },

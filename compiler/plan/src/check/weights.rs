@@ -20,12 +20,7 @@ pub(super) fn check_weights(plan: &Plan, found: &mut Violations) {
 }
 
 fn check_weight(weight: &Weight) -> Result<(), WeightFault> {
-    if weight.dtype != DType::F32 {
-        return Err(WeightFault::DType {
-            expected: DType::F32,
-            found: weight.dtype,
-        });
-    }
+    check_dtype(weight)?;
     let elements = check_sources(weight)?;
     let expected = match weight.layout {
         WeightLayout::Plain => weight.shape.len(),
@@ -47,6 +42,18 @@ fn check_weight(weight: &Weight) -> Result<(), WeightFault> {
         });
     }
     Ok(())
+}
+
+/// Packed layouts exist in bf16 too.
+fn check_dtype(weight: &Weight) -> Result<(), WeightFault> {
+    let expected = match weight.layout {
+        WeightLayout::Plain => "f32",
+        WeightLayout::Linear | WeightLayout::Conv3d => "f32 or bf16",
+    };
+    match (weight.dtype, weight.layout) {
+        (DType::F32, _) | (DType::Bf16, WeightLayout::Linear | WeightLayout::Conv3d) => Ok(()),
+        (found, _) => Err(WeightFault::DType { expected, found }),
+    }
 }
 
 /// Elements of the joined tensor.

@@ -8,7 +8,7 @@ use crate::ops::{Input, Output, Weight};
 use crate::text::lex::Token;
 use crate::text::reader::Reader;
 use crate::text::value::{Value, product, words};
-use terrace_plan::{DType, WeightLayout, WeightSource};
+use terrace_plan::{WeightLayout, WeightSource};
 
 words!(WeightLayout {
     WeightLayout::Plain => "plain",
@@ -50,14 +50,17 @@ impl Attributes for Weight {
     fn write(&self, line: &mut Line<'_>) {
         line.key("layout", &self.layout);
         line.key("from", &self.sources);
-        line.whole(&Type::new(DType::F32, self.dims.clone()));
+        line.whole(&Type::new(self.dtype, self.dims.clone()));
     }
 
     fn read(from: &mut Reader<'_>) -> Result<Self, CompileError> {
+        let (layout, sources) = (from.key("layout")?, from.key("from")?);
+        let ty = read_whole(from)?;
         Ok(Self {
-            layout: from.key("layout")?,
-            sources: from.key("from")?,
-            dims: read_whole(from)?.dims,
+            sources,
+            dims: ty.dims,
+            layout,
+            dtype: ty.dtype,
         })
     }
 }
