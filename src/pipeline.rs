@@ -212,15 +212,8 @@ impl Pipeline {
     ///
     /// # Errors
     /// The inputs do not fit the model, a degree is not served, or a rank fails.
-    pub fn forward(
-        &self,
-        inputs: &ForwardInputs,
-        degrees: &Degrees,
-        granularity: Granularity,
-    ) -> Result<HostTensor, Error> {
-        let plan = inputs
-            .request(&self.model, degrees, granularity)?
-            .compile()?;
+    pub fn forward(&self, inputs: &ForwardInputs, cut: &Cut) -> Result<HostTensor, Error> {
+        let plan = inputs.request(&self.model, cut)?.compile()?;
         let weights = self.model.weights(Component::Transformer)?;
         self.runner.run(plan, &weights, &inputs.ports(), "sample")
     }

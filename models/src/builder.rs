@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use terrace_compiler::ir::{Dim, Graph, NodeId, Type};
 use terrace_compiler::ops::{Input, Output, Weight};
 use terrace_compiler::ops::{Linear, LinearEpilogue, Norm, NormKind, Op, Presence};
-use terrace_plan::{WeightLayout, WeightSource};
+use terrace_plan::{DType, WeightLayout, WeightSource};
 
 /// A graph under construction.
 pub(crate) struct Builder {

@@ -189,3 +189,33 @@ fn a_checkpoint_in_shards_is_read() {
     let sample = found["sample"].as_f32().unwrap();
     assert!(error(sample, expected["sample"].as_f32().unwrap()) < 1e-5);
 }
+
+#[test]
+fn bf16_products_are_close_and_do_not_depend_on_the_ranks() {
+    let folder = tempfile::tempdir().unwrap();
+    let case = golden("rotary-native");
+    let expected = tensors("rotary-native/case.safetensors");
+    let inputs = case.join("case.safetensors");
+    let mut samples = Vec::new();
+    for ranks in ["1", "3"] {
+        let args = [
+            "forward",
+            "--model",
+            text(&case),
+            "--inputs",
+            text(&inputs),
+            "--output",
+            "o.safetensors",
+            "--dtype",
+            "bf16",
+            "--ulysses-degree",
+            ranks,
+        ];
+        succeed(folder.path(), &args);
+        let found = terrace::tensors::read(&folder.path().join("o.safetensors")).unwrap();
+        samples.push(found["sample"].as_f32().unwrap().to_vec());
+    }
+    assert!(samples[0] == samples[1]);
+    let error = error(&samples[0], expected["sample"].as_f32().unwrap());
+    assert!((1e-5..1e-2).contains(&error), "{error}");
+}

@@ -1,7 +1,10 @@
-//! canonicalize, fold-constants, dedup, remove-dead.
+//! canonicalize, fold-constants, dedup, remove-dead, choose-precision.
 
-use crate::after;
+use crate::{after, graph, options, pass};
 use insta::assert_snapshot;
+use terrace_compiler::text::print;
+use terrace_compiler::{CompileOptions, SliceGranularity};
+use terrace_plan::{DType, Mesh};
 
 #[test]
 fn canonicalize_joins_takes_and_drops_what_moves_nothing() {
@@ -162,4 +165,37 @@ graph g stage=model {
   %2 = output %0 "y" host=[b=1, c=8] : f32[b=1, c=8] @{}
 }
 "#);
+}
+
+#[test]
+fn choose_precision_takes_products_and_leaves_vectors() {
+    let before = r#"
+        %0 = input "x" host=[b=1, seq=(txt=4), c=8] : f32[b=1, seq=(txt=4), c=8]
+        %1 = weight layout=linear from=["w" [6, 8]] : f32[o=6, i=8]
+        %2 = weight layout=plain from=["b" [6]] : f32[o=6]
+        %3 = linear %0 %1 %2 out=[c=6] bias : f32[b=1, seq=(txt=4), c=6]
+        %4 = output %3 "y" host=[b=1, seq=(txt=4), c=6] : f32[b=1, seq=(txt=4), c=6]"#;
+    let run = |dtype| {
+        let mut graph = graph("choose-precision", before);
+        let options = CompileOptions {
+            dtype,
+            ..options(Mesh::ONE, SliceGranularity::Cell)
+        };
+        pass("choose-precision").run(&mut graph, &options)?;
+        let once = print(&graph);
+        pass("choose-precision").run(&mut graph, &options)?;
+        assert_eq!(print(&graph), once, "twice");
+        Ok::<String, terrace_compiler::CompileError>(once)
+    };
+    assert_snapshot!(run(DType::Bf16).unwrap(), @r#"
+mesh <cfg=1 ring=1 ulysses=1>
+graph g stage=fused {
+  %0 = input "x" host=[b=1, seq=(txt=4), c=8] : f32[b=1, seq=(txt=4), c=8] @{}
+  %1 = weight layout=plain from=["b" [6]] : f32[o=6] @{}
+  %2 = weight layout=linear from=["w" [6, 8]] : bf16[o=6, i=8] @{}
+  %3 = linear %0 %2 %1 out=[c=6] bias : f32[b=1, seq=(txt=4), c=6] @{}
+  %4 = output %3 "y" host=[b=1, seq=(txt=4), c=6] : f32[b=1, seq=(txt=4), c=6] @{}
+}
+"#);
+    assert_snapshot!(run(DType::F16).unwrap_err(), @"no matrix product has element type f16; use f32 or bf16");
 }

@@ -56,6 +56,12 @@ impl Maker<'_> {
             sources,
             dims,
             layout,
+            dtype: match layout {
+                WeightLayout::Plain => DType::F32,
+                WeightLayout::Linear | WeightLayout::Conv3d => {
+                    self.dice.pick(&[DType::F32, DType::Bf16])
+                }
+            },
         });
         self.add(op, &[])
     }

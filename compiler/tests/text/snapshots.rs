@@ -5,7 +5,7 @@ use terrace_compiler::ir::{Dim, Graph, Group, Partition, Phase, Segment, Shardin
 use terrace_compiler::ops::{Affine, Input, Norm, NormKind, Op, Output, Weight};
 use terrace_compiler::passes::localize;
 use terrace_compiler::text::parse;
-use terrace_plan::{Axis, Mesh, Rank, WeightLayout, WeightSource};
+use terrace_plan::{Axis, DType, Mesh, Rank, WeightLayout, WeightSource};
 
 fn seq() -> Dim {
     let text = Segment::new(&[("txt", 4)]);
@@ -33,6 +33,7 @@ fn norm() -> Graph {
         }],
         dims: vec![Dim::new("o", 8)],
         layout: WeightLayout::Plain,
+        dtype: DType::F32,
     });
     let weight = graph.add(weight, &[], "norm.weight").unwrap();
     let norm = Op::Norm(Norm {

@@ -6,7 +6,8 @@ use terrace_compiler::ops::{
     Op, Output, Packing, PositionTable, Presence, Repeat, Rope, Sources, TimestepEmbedding, Weight,
 };
 use terrace_plan::{
-    Activation, GridAxis, PositionColumns, PositionKind, SinusoidOrder, WeightLayout, WeightSource,
+    Activation, DType, GridAxis, PositionColumns, PositionKind, SinusoidOrder, WeightLayout,
+    WeightSource,
 };
 
 /// Sizes and variants.
@@ -178,6 +179,7 @@ impl Builder {
                 2 => WeightLayout::Linear,
                 _ => WeightLayout::Plain,
             },
+            dtype: DType::F32,
         };
         self.op(Op::Weight(weight), &[], name)
     }
