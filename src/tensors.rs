@@ -45,20 +45,10 @@ pub fn write(path: &Path, name: &str, tensor: &HostTensor) -> Result<(), Error> 
 /// # Errors
 /// The path is a folder, or its folder does not exist or is not writable.
 pub fn check_writable(path: &Path) -> Result<(), Error> {
-    let fail = |source| Error::Write {
+    terrace_plan::check_writable(path).map_err(|source| Error::Write {
         path: path.to_owned(),
         source,
-    };
-    if path.is_dir() {
-        return Err(fail(std::io::ErrorKind::IsADirectory.into()));
-    }
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        Some(_) | None => Path::new("."),
-    };
-    // Made and removed at once: the only sure test of permissions and space.
-    tempfile::NamedTempFile::new_in(folder).map_err(fail)?;
-    Ok(())
+    })
 }
 
 /// Integers, such as time steps, as numbers.

@@ -8,8 +8,7 @@ use crate::weights::{StoredDType, TensorEntry, parse, to_f32};
 use crate::{FileFault, HostTensor, RuntimeError, TensorData};
 use safetensors::tensor::TensorView;
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Reads all tensors of the safetensors file at `path`.
 ///
@@ -59,39 +58,12 @@ pub fn write_tensors(
     write_file(path.as_ref(), &bytes)
 }
 
-/// Writes a file beside `path` and renames it to `path`.
+/// Writes a file as a whole.
 pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), RuntimeError> {
-    let fail = |source| {
+    terrace_plan::write_whole(path, bytes).map_err(|source| {
         let path = path.to_owned();
-        RuntimeError::from(FileFault::Write { path, source })
-    };
-    if path.is_dir() {
-        return Err(fail(std::io::ErrorKind::IsADirectory.into()));
-    }
-    let folder = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent.to_owned(),
-        _ => PathBuf::from("."),
-    };
-    // Asked first, because errors of temporary files name these instead.
-    folder.metadata().map_err(fail)?;
-    let mut file = temporary().tempfile_in(&folder).map_err(fail)?;
-    file.write_all(bytes).map_err(fail)?;
-    file.persist(path).map_err(|error| fail(error.error))?;
-    Ok(())
-}
-
-/// Temporary files are private by default; results get the permissions that the user's mask gives.
-#[cfg(unix)]
-fn temporary() -> tempfile::Builder<'static, 'static> {
-    use std::os::unix::fs::PermissionsExt;
-    let mut builder = tempfile::Builder::new();
-    builder.permissions(std::fs::Permissions::from_mode(0o666));
-    builder
-}
-
-#[cfg(not(unix))]
-fn temporary() -> tempfile::Builder<'static, 'static> {
-    tempfile::Builder::new()
+        FileFault::Write { path, source }.into()
+    })
 }
 
 fn decode(file: &str, entry: &TensorEntry, bytes: &[u8]) -> Result<HostTensor, RuntimeError> {

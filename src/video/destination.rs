@@ -54,12 +54,12 @@ impl Destination {
     /// Refuses a path that cannot be written, by making and deleting a temporary file beside it.
     pub(super) fn check_writable(&self) -> Result<(), VideoError> {
         match self {
-            Self::Mp4(path) | Self::Gif(path) => file::temporary_beside(path).map(drop),
+            Self::Mp4(path) | Self::Gif(path) => file::check_writable(path),
             Self::Pictures(pattern) => {
                 if pattern.folder.is_dir() {
-                    file::temporary_beside(&pattern.path(0)).map(drop)
+                    file::check_writable(&pattern.path(0))
                 } else {
-                    file::temporary_beside(&pattern.folder).map(drop)
+                    file::check_writable(&pattern.folder)
                 }
             }
         }

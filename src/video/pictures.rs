@@ -9,7 +9,6 @@ use super::{Video, VideoError};
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 use std::fs;
-use std::io::Write;
 use std::path::PathBuf;
 
 /// Writes the frames and returns their files in order.
@@ -29,7 +28,7 @@ fn make_folder(pattern: &Pattern) -> Result<bool, VideoError> {
     if folder.as_os_str().is_empty() || folder.is_dir() {
         return Ok(false);
     }
-    drop(file::temporary_beside(folder)?);
+    file::check_writable(folder)?;
     fs::create_dir(folder).map_err(|source| VideoError::Io {
         path: folder.clone(),
         source,
@@ -42,18 +41,13 @@ fn write_frames(pattern: &Pattern, video: &Video) -> Result<Vec<PathBuf>, VideoE
     for (index, frame) in video.iter().enumerate() {
         let path = pattern.path(index);
         let png = encode(&path, video, frame)?;
-        let mut file = file::temporary_beside(&path)?;
-        file.write_all(&png).map_err(|source| VideoError::Io {
-            path: path.clone(),
-            source,
-        })?;
-        waiting.push((path, file));
+        waiting.push(file::write_beside(&path, &png)?);
     }
     let mut written = Vec::with_capacity(waiting.len());
-    for (path, file) in waiting {
-        if let Err(error) = file.persist(&path) {
+    for file in waiting {
+        let path = file.path().to_owned();
+        if let Err(source) = file.place() {
             take_away(&written);
-            let source = error.error;
             return Err(VideoError::Io { path, source });
         }
         written.push(path);

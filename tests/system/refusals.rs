@@ -31,6 +31,9 @@ fn forward(folder: &Path, parts: &[&str]) {
     refuse(folder, &args, parts);
 }
 
+/// A change of a JSON file by hand.
+type Edit = fn(&mut Value);
+
 fn edit_json(path: &Path, edit: impl FnOnce(&mut Value)) {
     let mut value: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     edit(&mut value);
@@ -249,7 +252,7 @@ fn plans_that_were_edited() {
     let compiled = path.join("x.plan.json");
     succeed(path, &["compile", "--num-gpus", "2", "-o", "x.plan.json"]);
     let original = std::fs::read_to_string(&compiled).unwrap();
-    let edits: [(&str, fn(&mut Value)); 5] = [
+    let edits: [(&str, Edit); 5] = [
         ("version 99", |p| p["header"]["format"] = json!(99)),
         ("unknown field `extra`", |p| p["extra"] = json!(1)),
         ("arena", |p| p["ranks"][0]["arena_bytes"] = json!(64)),

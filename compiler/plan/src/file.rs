@@ -5,12 +5,11 @@
 //! plan of another version says so instead of failing somewhere in its body. A plan read by
 //! [`Plan::from_json`] is not yet checked; [`Plan::load`] checks.
 
-use crate::{Fingerprint, Header, Plan, PlanError, RankPlan};
+use crate::{Fingerprint, Header, Plan, PlanError, RankPlan, write_whole};
 use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
-use std::io::Write as _;
+use std::fmt;
 use std::path::Path;
-use std::{fmt, io};
 
 impl Plan {
     /// The plan as JSON, ending in a line break; equal plans give equal bytes.
@@ -50,7 +49,7 @@ impl Plan {
     /// [`PlanError::Write`], and those of [`Plan::to_json`].
     pub fn save(&self, path: &Path) -> Result<(), PlanError> {
         let json = self.to_json()?;
-        write_beside(path, &json).map_err(|source| PlanError::Write {
+        write_whole(path, &json).map_err(|source| PlanError::Write {
             path: path.to_owned(),
             source,
         })
@@ -126,40 +125,6 @@ fn read(path: &Path) -> Result<Vec<u8>, PlanError> {
         path: path.to_owned(),
         source,
     })
-}
-
-fn write_beside(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    if path.is_dir() {
-        return Err(io::Error::new(
-            io::ErrorKind::IsADirectory,
-            "it is a folder",
-        ));
-    }
-    let mut file = new_file(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
-}
-
-/// A temporary file with the permissions that an ordinary new file gets.
-#[cfg(unix)]
-fn new_file(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
-    use std::os::unix::fs::PermissionsExt as _;
-    tempfile::Builder::new()
-        .prefix(".plan")
-        .permissions(std::fs::Permissions::from_mode(0o666))
-        .tempfile_in(folder)
-}
-
-/// A temporary file with the permissions that an ordinary new file gets.
-#[cfg(not(unix))]
-fn new_file(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
-    tempfile::Builder::new().prefix(".plan").tempfile_in(folder)
 }
 
 /// The only field of the header whose meaning never changes.

@@ -129,6 +129,7 @@ mod mesh;
 mod plan;
 mod steps;
 mod weights;
+mod whole_file;
 
 pub use call::*;
 pub use call_error::CallError;
@@ -143,3 +144,4 @@ pub use mesh::{Axis, Coords, Mesh, Rank};
 pub use plan::*;
 pub use steps::*;
 pub use weights::*;
+pub use whole_file::{WaitingFile, check_writable, write_whole};

@@ -127,7 +127,7 @@ fn an_unwritable_output_leaves_no_file() {
     );
     assert_eq!(
         text(write_tensors(folder.path(), &tensors)),
-        format!("cannot write {}: is a directory", folder.path().display())
+        format!("cannot write {}: it is a folder", folder.path().display())
     );
     assert_eq!(entries(folder.path()), 0);
 }
