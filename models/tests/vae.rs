@@ -156,6 +156,13 @@ fn frames_are_kept_before_the_convolution_that_sees_them() {
 }
 
 #[test]
+fn fields_that_the_decoder_never_reads_change_nothing() {
+    let keys = r#", "sample_size": 256, "mid_block_add_attention": true, "force_upcast": true,
+        "sample_height": 480, "sample_width": 720, "in_channels": 3, "use_quant_conv": false"#;
+    assert_eq!(config(keys).unwrap(), config("").unwrap());
+}
+
+#[test]
 fn refusals_name_what_is_wrong() {
     let refusal = |keys: &str| config(keys).unwrap_err().to_string();
     insta::assert_snapshot!(refusal(r#", "act_fn": "relu""#), @r#"config.json: key "act_fn": "relu" is not supported; supported: silu"#);

@@ -8,14 +8,17 @@ use crate::ModelError;
 use crate::config::ConfigFile;
 use terrace_compiler::ops::Presence;
 
-/// Fields that the decoder does not read.
-const IGNORED: [&str; 8] = [
+/// Fields that the decoder does not read. `mid_block_add_attention` and `sample_size` are of the
+/// class's first version, which wrote them into configs and never used them.
+const IGNORED: [&str; 10] = [
     "down_block_types",
     "force_upcast",
     "in_channels",
     "invert_scale_latents",
+    "mid_block_add_attention",
     "norm_eps",
     "sample_height",
+    "sample_size",
     "sample_width",
     "use_quant_conv",
 ];
