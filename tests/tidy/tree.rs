@@ -1,7 +1,8 @@
 //! The files of the repository, and what must not lie among them.
 
 use serde_json::Value;
-use std::collections::BTreeSet;
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -133,34 +134,40 @@ fn owner(path: &str) -> Result<(), String> {
     }
 }
 
+/// A reference case that changed without its maker is no reference.
 #[test]
-fn the_manifest_lists_the_reference_cases() {
+fn reference_cases_are_those_of_the_manifest() {
     let folder = "tests/goldens/";
     let manifest: Value = serde_json::from_str(&read("tests/goldens/MANIFEST.json")).unwrap();
-    let listed: BTreeSet<&str> = manifest["sha256"]
-        .as_object()
-        .unwrap()
-        .keys()
-        .map(String::as_str)
-        .collect();
+    let listed: BTreeMap<String, String> =
+        serde_json::from_value(manifest["sha256"].clone()).unwrap();
     let own = ["MANIFEST.json", "README.md", "make_goldens.py"];
-    let files = files(folder);
-    let present: BTreeSet<&str> = files
-        .iter()
-        .map(|path| path.strip_prefix(folder).unwrap())
-        .filter(|path| !own.contains(path))
+    let paths = files(folder)
+        .into_iter()
+        .map(|path| path[folder.len()..].to_owned());
+    let present: BTreeMap<String, String> = paths
+        .filter(|path| !own.contains(&path.as_str()))
+        .map(|path| {
+            let bytes = fs::read(root().join(folder).join(&path)).unwrap();
+            let digest = Sha256::digest(bytes);
+            (
+                path,
+                digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+            )
+        })
         .collect();
-    let faults = listed.symmetric_difference(&present).map(|path| {
-        let fault = if listed.contains(path) {
-            "is missing"
-        } else {
-            "is not listed"
-        };
-        format!("{folder}{path} {fault}")
+    let all: BTreeSet<&String> = listed.keys().chain(present.keys()).collect();
+    let wrong = all
+        .into_iter()
+        .filter(|&path| listed.get(path) != present.get(path));
+    let faults = wrong.map(|path| match (listed.get(path), present.get(path)) {
+        (Some(_), Some(_)) => format!("{folder}{path} has another SHA-256"),
+        (Some(_), None) => format!("{folder}{path} is missing"),
+        (None, _) => format!("{folder}{path} is not listed"),
     });
     assert_none(
         faults.collect(),
-        "run tests/goldens/make_goldens.py, which writes files and manifest",
+        "run make_goldens.py beside it, which writes files and manifest",
     );
 }
 
