@@ -25,6 +25,9 @@ const ROWS: usize = 5 * MAX_WIDTH;
 /// Tasks per thread that the work is divided into at least, if it is large enough.
 const TASKS_PER_THREAD: usize = 4;
 
+/// Multiplications of a job at least, so that scheduling stays cheap beside the work.
+const GRAIN: usize = 1 << 18;
+
 /// The operands that are read.
 pub(super) struct Inputs<'a> {
     pub batch: usize,
@@ -84,9 +87,15 @@ pub(super) fn attend(set: InstructionSet, inputs: &Inputs<'_>, output: &Output<'
         .min(ROWS)
         .next_multiple_of(MAX_WIDTH);
     let blocks = q_rows.div_ceil(rows);
+    let work = inputs
+        .dim
+        .saturating_mul(inputs.kv_rows)
+        .saturating_mul(rows);
+    let together = (GRAIN / work.max(1)).max(1);
     (0..heads * blocks)
         .into_par_iter()
-        .with_max_len(1)
+        .with_min_len(together)
+        .with_max_len(together)
         .for_each(|task| {
             let (head, first) = (task / blocks, task % blocks * rows);
             let rows = rows.min(q_rows - first);

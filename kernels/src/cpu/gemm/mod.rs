@@ -38,6 +38,9 @@ const COLUMN_STEP: usize = 2 * LANES;
 /// Tasks per thread that the work is divided into at least, if it is large enough.
 const TASKS_PER_THREAD: usize = 3;
 
+/// Multiplications of a task at least, so that scheduling stays cheap beside the work.
+const GRAIN: usize = 1 << 18;
+
 /// A product `y[row] = finish(x[row] W^T)`.
 pub(super) trait Product: Sync {
     /// Copies the elements `k` of row `row` of `x` to `out`, which has `k.len()` elements.
@@ -59,7 +62,7 @@ pub(super) fn multiply(
     if rows == 0 || n == 0 {
         return;
     }
-    let grid = Grid::new(rows, n);
+    let grid = Grid::new(rows, n, weight.k());
     let y = Scattered::new(y);
     (0..grid.tasks())
         .into_par_iter()
@@ -97,11 +100,12 @@ struct Grid {
 }
 
 impl Grid {
-    fn new(rows: usize, columns: usize) -> Self {
+    fn new(rows: usize, columns: usize, k: usize) -> Self {
         let row_blocks = rows.div_ceil(ROWS);
         let wanted = (TASKS_PER_THREAD * rayon::current_num_threads()).div_ceil(row_blocks);
         let column_blocks = wanted
             .min(columns.div_ceil(COLUMN_STEP))
+            .min(columns.saturating_mul(k).saturating_mul(rows.min(ROWS)) / GRAIN)
             .max(columns.div_ceil(COLUMNS));
         let block_columns = columns
             .div_ceil(column_blocks)
