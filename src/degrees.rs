@@ -1,7 +1,7 @@
 //! Degrees: how many ranks go to which axis of the mesh, decided before anything is compiled.
 //!
-//! Rule for a number of ranks alone: cfg takes two when there are two predictions and the number is
-//! even; the rest is split into ring x ulysses with the least imbalance, and of equal splits the one
+//! Rule for a number of ranks alone: cfg takes two when predictions and ranks are both even in number;
+//! the rest is split into ring x ulysses with the least imbalance, and of equal splits the one
 //! with the larger ulysses degree, whose result is bit-identical to one rank. The imbalance of a
 //! split is that of the tokens of a rank, times that of its heads and of its block of keys.
 //!
@@ -11,6 +11,9 @@ use crate::Error;
 use terrace_compiler::SliceGranularity;
 use terrace_compiler::partition::{even_offsets, fill_offsets, lengths, merge_parts};
 use terrace_plan::Mesh;
+
+/// The most that the cfg axis divides: the conditional and the unconditional prediction.
+const BRANCHES: usize = 2;
 
 /// What there is to cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +118,7 @@ fn choose(ranks: usize, extents: &Extents) -> Result<Mesh, Error> {
 /// Every legal mesh of `ranks` ranks, in order of ulysses degree.
 fn meshes(ranks: usize, extents: &Extents) -> Vec<Mesh> {
     let mut found = Vec::new();
-    for cfg in (1..=extents.batch.min(ranks)).filter(|c| ranks.is_multiple_of(*c)) {
+    for cfg in (1..=even_branches(extents)).filter(|c| ranks.is_multiple_of(*c)) {
         let slices = ranks / cfg;
         if slices > units(extents).0 {
             continue;
@@ -129,6 +132,15 @@ fn meshes(ranks: usize, extents: &Extents) -> Vec<Mesh> {
         }
     }
     found
+}
+
+/// Parts of equal size that the cfg axis can make of the batch: guidance has two branches.
+fn even_branches(extents: &Extents) -> usize {
+    if extents.batch > 0 && extents.batch.is_multiple_of(BRANCHES) {
+        BRANCHES
+    } else {
+        1
+    }
 }
 
 /// Highest load over mean load.
@@ -179,9 +191,10 @@ fn check(mesh: Mesh, extents: &Extents) -> Result<(), Error> {
         available,
         what,
     };
-    if mesh.cfg > extents.batch {
+    let branches = extents.batch.min(BRANCHES);
+    if mesh.cfg > branches {
         let what = "predictions per step (two with guidance)";
-        return Err(refuse("cfg", mesh.cfg, extents.batch, what));
+        return Err(refuse("cfg", mesh.cfg, branches, what));
     }
     if mesh.ulysses > extents.heads {
         return Err(refuse(
@@ -200,7 +213,8 @@ fn check(mesh: Mesh, extents: &Extents) -> Result<(), Error> {
 
 fn too_many(ranks: usize, extents: &Extents) -> Error {
     let (units, _, unit) = units(extents);
-    let most = extents.batch * units;
+    let batch = even_branches(extents);
+    let most = batch * units;
     let nearest = (1..=ranks.min(most))
         .rev()
         .find(|&n| !meshes(n, extents).is_empty())
@@ -210,7 +224,7 @@ fn too_many(ranks: usize, extents: &Extents) -> Error {
         nearest,
         units,
         unit,
-        batch: extents.batch,
+        batch,
     }
 }
 
@@ -250,6 +264,30 @@ mod tests {
         assert_eq!(chosen(4, &FULL_2B), mesh(1, 2, 2));
         assert_eq!(chosen(5, &FULL_2B), mesh(1, 1, 5));
         assert_eq!(chosen(7, &FULL_2B), mesh(1, 7, 1));
+    }
+
+    #[test]
+    fn batches_are_divided_by_two_at_most() {
+        let three = Extents {
+            batch: 3,
+            ..FULL_2B
+        };
+        assert_eq!(ranks(6).mesh(&three).unwrap(), mesh(1, 1, 6));
+        let given = |cfg| Degrees {
+            cfg: Some(cfg),
+            ..Degrees::default()
+        };
+        assert_eq!(given(2).mesh(&three).unwrap(), mesh(2, 1, 1));
+        assert_eq!(
+            given(3).mesh(&three).unwrap_err().to_string(),
+            "cfg degree 3 cannot be served: there are 2 predictions per step (two with guidance); use \
+             cfg degree 2 or less"
+        );
+        let four = Extents {
+            batch: 4,
+            ..FULL_2B
+        };
+        assert_eq!(ranks(4).mesh(&four).unwrap(), mesh(2, 1, 2));
     }
 
     #[test]
