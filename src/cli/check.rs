@@ -1,7 +1,7 @@
 //! `terrace check`: proves a plan file sound without running it.
 
 use super::args;
-use super::console::Console;
+use super::console::{Console, count};
 use serde_json::json;
 use terrace::{Error, Plan};
 
@@ -15,8 +15,11 @@ pub fn check(args: args::Check, console: &Console) -> Result<(), Error> {
     let (ranks, collectives) = (plan.ranks.len(), plan.collectives.len());
     console.result(
         &format!(
-            "{}: sound ({ranks} ranks, {steps} steps, {collectives} collectives)",
-            args.plan.display()
+            "{}: sound ({}, {}, {})",
+            args.plan.display(),
+            count(ranks, "rank"),
+            count(steps, "step"),
+            count(collectives, "collective"),
         ),
         &json!({
             "event": "checked",

@@ -1,7 +1,7 @@
 //! `terrace compile`: the denoising step as a plan file.
 
 use super::args;
-use super::console::Console;
+use super::console::{Console, count};
 use serde_json::json;
 use std::time::Instant;
 use terrace::{Error, GenerateRequest, Model, Sampling, Solver, step_request};
@@ -24,11 +24,11 @@ pub fn compile(args: args::Compile, console: &Console) -> Result<(), Error> {
     let seconds = begun.elapsed().as_secs_f64();
     console.result(
         &format!(
-            "{}: {} for {}, {} ranks ({}), compiled in {seconds:.2} s",
+            "{}: {} for {}, {} ({}), compiled in {seconds:.2} s",
             args.output.display(),
             plan.header.graph,
             plan.header.fingerprint.shape,
-            plan.ranks.len(),
+            count(plan.ranks.len(), "rank"),
             plan.mesh,
         ),
         &json!({

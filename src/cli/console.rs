@@ -119,6 +119,12 @@ impl Console {
     }
 }
 
+/// A number of things, in words: `1 rank`, `4 ranks`.
+pub fn count(number: usize, thing: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {thing}{plural}")
+}
+
 fn steps_style() -> ProgressStyle {
     ProgressStyle::with_template("step {pos}/{len} [{bar:30}] {msg}, {eta} left")
         .unwrap_or_else(|_| ProgressStyle::default_bar())

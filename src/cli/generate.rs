@@ -1,7 +1,7 @@
 //! `terrace generate` and `terrace run`: from a prompt to a video file.
 
 use super::args;
-use super::console::Console;
+use super::console::{Console, count};
 use serde_json::json;
 use std::time::Instant;
 use terrace::{
@@ -127,10 +127,10 @@ impl args::VideoOutput {
         let seconds = begun.elapsed().as_secs_f64();
         console.result(
             &format!(
-                "{}: {frames} frames of {width}x{height} at {} per second, {} ranks ({}), {seconds:.1} s",
+                "{}: {frames} frames of {width}x{height} at {} per second, {} ({}), {seconds:.1} s",
                 self.output.display(),
                 self.fps,
-                generated.mesh.ranks(),
+                count(generated.mesh.ranks(), "rank"),
                 generated.mesh,
             ),
             &json!({

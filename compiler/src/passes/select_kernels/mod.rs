@@ -5,7 +5,7 @@
 //! copies and exchanges.
 //!
 //! ```text
-//! before  %3 = linear %0 %1 %2 out=c=8 : f32[b=1, seq=(txt=2 | t=1 h.w=4), c=8]
+//! before  %3 = linear %0 %1 %2 out=[c=8] bias : f32[b=1, seq=(txt=2 | t=1 h.w=4), c=8]
 //! after   linear rows=6 k=16 n=8 x=b0 weight=w0 bias=w1 y=b1
 //! ```
 //!
