@@ -35,6 +35,8 @@ pub enum Command {
     EncodeText(EncodeText),
     /// Decode latents to frames.
     Decode(Decode),
+    /// List what this machine can compute on.
+    Devices(Devices),
 }
 
 /// Flags of `generate`.
@@ -188,6 +190,14 @@ pub struct Decode {
     pub execution: Execution,
     #[command(flatten)]
     pub precision: Precision,
+}
+
+/// Flags of `devices`.
+#[derive(Debug, Args)]
+pub struct Devices {
+    /// One JSON object per line on standard output instead of text.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The checkpoint.

@@ -4,6 +4,7 @@ mod args;
 mod check;
 mod compile;
 mod console;
+mod devices;
 mod generate;
 mod inspect;
 mod tensors;
@@ -40,6 +41,7 @@ fn run(command: Command) -> (Console, Result<(), Error>) {
         Command::Decode(args) => args.execution.json,
         Command::Compile(args) => args.json,
         Command::Check(args) => args.json,
+        Command::Devices(args) => args.json,
         Command::Inspect(args) => args.format == args::Format::Json,
     });
     let result = match command {
@@ -51,6 +53,7 @@ fn run(command: Command) -> (Console, Result<(), Error>) {
         Command::Forward(args) => tensors::forward(args, &console),
         Command::EncodeText(args) => tensors::encode_text(args, &console),
         Command::Decode(args) => tensors::decode(args, &console),
+        Command::Devices(args) => devices::devices(args, &console),
     };
     (console, result)
 }

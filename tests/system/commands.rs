@@ -219,3 +219,13 @@ fn bf16_products_are_close_and_do_not_depend_on_the_ranks() {
     let error = error(&samples[0], expected["sample"].as_f32().unwrap());
     assert!((1e-5..1e-2).contains(&error), "{error}");
 }
+
+#[test]
+fn devices_name_the_instruction_set_in_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let device = &lines(&succeed(folder.path(), &["devices", "--json"]).out)[0];
+    let (chosen, sets) = (&device["instruction_set"], &device["instruction_sets"]);
+    assert!(sets.as_array().unwrap().contains(chosen), "{device}");
+    let shown = succeed(folder.path(), &["devices"]).out;
+    assert!(shown.contains(chosen.as_str().unwrap()), "{shown}");
+}
