@@ -9,17 +9,26 @@ use std::cell::RefCell;
 use std::io::Write;
 use std::time::Duration;
 
+/// Who reads what a command prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// People read text.
+    Person,
+    /// Programs read one JSON object per line.
+    Program,
+}
+
 /// Where a command talks to.
 pub struct Console {
-    json: bool,
+    reader: Reader,
     bar: RefCell<Option<ProgressBar>>,
 }
 
 impl Console {
-    /// A console for people, or for programs when `json` is set.
-    pub fn new(json: bool) -> Self {
+    /// A console for one kind of reader.
+    pub fn new(reader: Reader) -> Self {
         Self {
-            json,
+            reader,
             bar: RefCell::new(None),
         }
     }
@@ -27,7 +36,7 @@ impl Console {
     /// Prints a result: `text` for people, `value` for programs.
     pub fn result(&self, text: &str, value: &Value) {
         self.finish();
-        if self.json {
+        if self.reader == Reader::Program {
             write_out(&value.to_string());
         } else {
             write_out(text.trim_end());
@@ -41,7 +50,7 @@ impl Console {
 
     /// Prints what the user should know.
     pub fn warning(&self, text: &str) {
-        if self.json {
+        if self.reader == Reader::Program {
             write_out(&json!({"event": "warning", "message": text}).to_string());
         } else {
             self.aside(&format!("warning: {text}"));
@@ -51,7 +60,7 @@ impl Console {
     /// Prints why a command could not do its work.
     pub fn error(&self, error: &dyn std::error::Error) {
         self.abandon();
-        if self.json {
+        if self.reader == Reader::Program {
             write_out(&json!({"event": "error", "message": error.to_string()}).to_string());
         }
         write_err(&format!("error: {error}"));
@@ -60,7 +69,7 @@ impl Console {
     /// Notes that a phase has begun.
     pub fn phase(&self, name: &str, text: &str) {
         self.finish();
-        if self.json {
+        if self.reader == Reader::Program {
             write_out(&json!({"event": "phase", "phase": name}).to_string());
             return;
         }
@@ -71,12 +80,13 @@ impl Console {
 
     /// Notes that a step is done.
     pub fn step(&self, done: usize, steps: usize, took: Duration) {
-        if self.json {
+        if self.reader == Reader::Program {
             let value = json!({
                 "event": "step",
                 "step": done,
                 "steps": steps,
                 "seconds": took.as_secs_f64(),
+                "eta_seconds": took.as_secs_f64() * steps.saturating_sub(done) as f64,
             });
             write_out(&value.to_string());
             return;

@@ -11,7 +11,7 @@ mod tensors;
 
 use args::{Cli, Command};
 use clap::Parser;
-use console::Console;
+use console::{Console, Reader};
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
@@ -33,7 +33,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(command: Command) -> (Console, Result<(), Error>) {
-    let console = Console::new(match &command {
+    let json = match &command {
         Command::Generate(args) => args.execution.json,
         Command::Run(args) => args.execution.json,
         Command::Forward(args) => args.execution.json,
@@ -43,6 +43,10 @@ fn run(command: Command) -> (Console, Result<(), Error>) {
         Command::Check(args) => args.json,
         Command::Devices(args) => args.json,
         Command::Inspect(args) => args.format == args::Format::Json,
+    };
+    let console = Console::new(match json {
+        true => Reader::Program,
+        false => Reader::Person,
     });
     let result = match command {
         Command::Generate(args) => generate::generate(args, &console),
