@@ -7,7 +7,7 @@
 //! ```no_run
 //! use terrace::{GenerateRequest, Model, Pipeline, video};
 //!
-//! let pipeline = Pipeline::new(Model::open("CogVideoX-2b".as_ref())?);
+//! let pipeline = Pipeline::new(Model::open("CogVideoX-2b")?);
 //! let mut request = GenerateRequest::new(pipeline.model(), "a panda playing a guitar")?;
 //! request.degrees.ranks = Some(3);
 //! let generated = pipeline.generate(&request, &mut |_| {})?;

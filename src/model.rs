@@ -35,9 +35,9 @@ impl Model {
     ///
     /// # Errors
     /// There is no model in it, or its pipeline is not known.
-    pub fn open(path: &Path) -> Result<Self, Error> {
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         Ok(Self {
-            folder: ModelFolder::open(path)?,
+            folder: ModelFolder::open(path.as_ref())?,
         })
     }
 

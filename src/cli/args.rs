@@ -32,6 +32,7 @@ pub enum Command {
     /// Run one transformer forward on tensors from a file.
     Forward(Forward),
     /// Encode a prompt.
+    #[command(alias = "encode_text")]
     EncodeText(EncodeText),
     /// Decode latents to frames.
     Decode(Decode),

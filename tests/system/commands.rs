@@ -166,7 +166,8 @@ fn a_long_prompt_is_cut_with_a_warning() {
         "{}",
         ran.err
     );
-    let events = lines(&succeed(folder.path(), &[&args[..], &["--json"]].concat()).out);
+    let underscored = [&["encode_text"], &args[1..], &["--json"]].concat();
+    let events = lines(&succeed(folder.path(), &underscored).out);
     assert_eq!(events[0]["event"], "warning");
 }
 
