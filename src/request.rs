@@ -368,8 +368,9 @@ impl Request {
         }
     }
 
+    /// One text per request: fields in the order of their types, keys of the config sorted.
     fn canonical(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
+        serde_json::to_string(self).expect("a request is plain data whose keys are strings")
     }
 }
 
