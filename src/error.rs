@@ -145,6 +145,14 @@ pub enum Error {
         /// What was given.
         found: &'static str,
     },
+    /// There is no such preset.
+    #[error("there is no preset `{preset}`; presets are {presets}")]
+    NoPreset {
+        /// Name given.
+        preset: String,
+        /// All names.
+        presets: String,
+    },
     /// There is no such pass.
     #[error("there is no pass `{pass}`; passes are {passes}")]
     NoPass {

@@ -56,6 +56,25 @@ impl ForwardInputs {
         })
     }
 
+    /// Inputs of normal noise for latents `[b, f, h, w]`.
+    ///
+    /// # Errors
+    /// There is no memory for them.
+    pub fn noise(
+        config: &TransformerConfig,
+        [batch, frames, height, width]: [usize; 4],
+        text: usize,
+    ) -> Result<Self, Error> {
+        let hidden = vec![batch, frames, config.in_channels, height, width];
+        let ofs = config.ofs_embed_dim.map(|_| tensors::noise(vec![batch]));
+        Ok(Self {
+            hidden_states: tensors::noise(hidden)?,
+            encoder_hidden_states: tensors::noise(vec![batch, text, config.text_embed_dim])?,
+            timestep: tensors::noise(vec![batch])?,
+            ofs: ofs.transpose()?,
+        })
+    }
+
     /// What is compiled for these inputs.
     ///
     /// # Errors

@@ -29,6 +29,7 @@
 //! # Ok::<(), terrace::Error>(())
 //! ```
 
+pub mod bench;
 mod degrees;
 mod error;
 mod event;
@@ -47,7 +48,7 @@ pub use event::{Event, Phase, StepDone};
 pub use forward::{Cut, ForwardInputs};
 pub use generate::{GenerateRequest, Generated, Prompts, Sampling, step_request};
 pub use model::Model;
-pub use pipeline::Pipeline;
+pub use pipeline::{Pipeline, decode_request};
 pub use request::{Granularity, Guidance, Part, Precision, Request, Solver};
 pub use runner::Runner;
 pub use terrace_compiler::ir::Graph;

@@ -4,7 +4,7 @@
 //! without weights, is a model as far as it goes.
 
 use crate::Error;
-use include_dir::{Dir, include_dir};
+use include_dir::{Dir, File, include_dir};
 use serde_json::Value;
 use std::path::Path;
 use terrace_models::folder::{Component, ModelFolder, WeightFiles};
@@ -17,6 +17,9 @@ use terrace_runtime::Checkpoint;
 
 /// The small checkpoint that ships with the program.
 static DEMO: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/models/demo");
+
+/// Configs of published checkpoints, without weights.
+static CONFIGS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/models/configs");
 
 /// Pixels per latent row of every CogVideoX VAE, for folders that hold no VAE.
 const SPATIAL_RATIO: usize = 8;
@@ -48,6 +51,28 @@ impl Model {
     pub fn demo() -> Result<Self, Error> {
         let mut files = Vec::new();
         list(&DEMO, &mut files);
+        Ok(Self {
+            folder: ModelFolder::embedded(files)?,
+        })
+    }
+
+    /// The transformer and VAE of a published checkpoint by name, such as `2b`: their configs, no weights.
+    ///
+    /// # Errors
+    /// There is no such checkpoint.
+    pub fn preset(name: &str) -> Result<Self, Error> {
+        let config = |path: String| CONFIGS.get_file(path).map(File::contents);
+        let transformer = config(format!("transformer-{name}.json"));
+        let (Some(transformer), Some(vae)) = (transformer, config("vae.json".into())) else {
+            return Err(Error::NoPreset {
+                preset: name.to_owned(),
+                presets: presets().join(", "),
+            });
+        };
+        let files = [
+            ("transformer/config.json", transformer),
+            ("vae/config.json", vae),
+        ];
         Ok(Self {
             folder: ModelFolder::embedded(files)?,
         })
@@ -170,6 +195,14 @@ impl Model {
     pub fn native_size(&self) -> Result<VideoSize, Error> {
         Ok(VideoSize::native(&self.transformer()?, self.ratios()?))
     }
+}
+
+/// Names that [`Model::preset`] knows.
+fn presets() -> Vec<&'static str> {
+    let paths = CONFIGS.files().filter_map(|file| file.path().to_str());
+    paths
+        .filter_map(|path| path.strip_prefix("transformer-")?.strip_suffix(".json"))
+        .collect()
 }
 
 fn list(dir: &Dir<'static>, files: &mut Vec<(&'static str, &'static [u8])>) {

@@ -184,23 +184,7 @@ impl Pipeline {
     /// The model has no VAE, the latents do not fit it, or a rank fails.
     pub fn decode(&self, latents: &HostTensor, precision: Precision) -> Result<HostTensor, Error> {
         let config = self.model.vae()?;
-        let &[batch, frames, channels, height, width] = latents.shape() else {
-            return Err(latents_shape(config.latent_channels, latents));
-        };
-        if channels != config.latent_channels {
-            return Err(latents_shape(config.latent_channels, latents));
-        }
-        let plan = Request {
-            part: Part::Decoder {
-                batch,
-                latents: [frames, height, width],
-            },
-            config: self.model.config(Component::Vae)?,
-            mesh: Mesh::ONE,
-            granularity: Granularity::default(),
-            precision,
-        }
-        .compile()?;
+        let plan = decode_request(&self.model, latents, precision)?.compile()?;
         let weights = self.model.weights(Component::Vae)?;
         let mut latents = latents.clone();
         config.unscale(latents.as_f32_mut()?);
@@ -284,6 +268,34 @@ impl Pipeline {
         }
         Ok(session.get("latents")?)
     }
+}
+
+/// What is compiled to decode these latents.
+///
+/// # Errors
+/// The model has no VAE, or the latents do not fit it.
+pub fn decode_request(
+    model: &Model,
+    latents: &HostTensor,
+    precision: Precision,
+) -> Result<Request, Error> {
+    let expected = model.vae()?.latent_channels;
+    let &[batch, frames, channels, height, width] = latents.shape() else {
+        return Err(latents_shape(expected, latents));
+    };
+    if channels != expected {
+        return Err(latents_shape(expected, latents));
+    }
+    Ok(Request {
+        part: Part::Decoder {
+            batch,
+            latents: [frames, height, width],
+        },
+        config: model.config(Component::Vae)?,
+        mesh: Mesh::ONE,
+        granularity: Granularity::default(),
+        precision,
+    })
 }
 
 fn key(seed: u64, stream: u64) -> Result<HostTensor, Error> {

@@ -12,6 +12,7 @@ use terrace_compiler::ir::Graph;
 use terrace_compiler::passes::pipeline;
 use terrace_compiler::{CompileOptions, Provenance, SliceGranularity};
 use terrace_models::config::ConfigFile;
+use terrace_models::folder::Component;
 use terrace_models::scheduler::SchedulerKind;
 use terrace_models::text_encoder::{TextEncoderConfig, TextShape, text_encoder};
 use terrace_models::transformer::{self, ForwardShape, NoiseSource, StepShape, TransformerConfig};
@@ -113,6 +114,17 @@ pub enum Solver {
     Ddim,
     /// `CogVideoXDPMScheduler`.
     Dpm,
+}
+
+impl Part {
+    /// The component that holds the part's weights.
+    pub const fn component(&self) -> Component {
+        match self {
+            Self::Forward { .. } | Self::DenoiseStep { .. } => Component::Transformer,
+            Self::TextEncoder { .. } => Component::TextEncoder,
+            Self::Decoder { .. } => Component::Vae,
+        }
+    }
 }
 
 impl Guidance {

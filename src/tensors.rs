@@ -1,8 +1,10 @@
-//! Tensor files of the command line: safetensors in, safetensors out.
+//! Tensors of the command line: safetensors in, safetensors out, and noise.
 
 use crate::Error;
 use std::collections::BTreeMap;
 use std::path::Path;
+use terrace_kernels::cpu::noise_fill;
+use terrace_plan::DType;
 use terrace_runtime::{HostTensor, TensorData, read_tensors, write_tensors};
 
 /// All tensors of a file.
@@ -49,6 +51,16 @@ pub fn check_writable(path: &Path) -> Result<(), Error> {
         path: path.to_owned(),
         source,
     })
+}
+
+/// A tensor of normal noise.
+///
+/// # Errors
+/// There is no memory for it.
+pub fn noise(shape: Vec<usize>) -> Result<HostTensor, Error> {
+    let mut tensor = HostTensor::zeros(shape, DType::F32)?;
+    noise_fill(0, 0, 0, tensor.as_f32_mut()?)?;
+    Ok(tensor)
 }
 
 /// Integers, such as time steps, as numbers.

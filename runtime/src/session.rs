@@ -43,6 +43,16 @@ impl Default for SessionOptions {
     }
 }
 
+impl SessionOptions {
+    /// Threads of each of `ranks` ranks on this machine.
+    pub fn threads_per_rank(&self, ranks: usize) -> usize {
+        if self.threads > 0 {
+            return self.threads;
+        }
+        (cores() / ranks.max(1)).max(1)
+    }
+}
+
 /// Memory that a session holds, in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryUse {
@@ -109,7 +119,7 @@ impl<B: Backend> Session<B> {
         options: SessionOptions,
     ) -> Result<Self, RuntimeError> {
         plan.check()?;
-        let threads = threads_per_rank(options.threads, plan.ranks.len());
+        let threads = options.threads_per_rank(plan.ranks.len());
         let weights = load(&*backend, &plan, checkpoint, cache, threads)?;
         let mut memories = Vec::new();
         let mut lanes = Vec::new();
@@ -258,13 +268,6 @@ impl<B: Backend> Session<B> {
         let graph = plan.header.graph.clone();
         Err(RuntimeError::Unset { graph, ports })
     }
-}
-
-fn threads_per_rank(asked: usize, ranks: usize) -> usize {
-    if asked > 0 {
-        return asked;
-    }
-    (cores() / ranks.max(1)).max(1)
 }
 
 fn cores() -> usize {

@@ -2,6 +2,7 @@
 //!
 //! Dashes and underscores are the same in flag names: [`normalise`] rewrites them before parsing.
 
+pub use super::bench::args::Bench;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -38,6 +39,8 @@ pub enum Command {
     Decode(Decode),
     /// List what this machine can compute on.
     Devices(Devices),
+    /// Measure a model part or a kernel on this machine.
+    Bench(Bench),
 }
 
 /// Flags of `generate`.
@@ -230,10 +233,10 @@ pub struct Size {
     #[arg(long, value_name = "PX")]
     pub width: Option<usize>,
     /// Number of frames.
-    #[arg(long, value_name = "N")]
+    #[arg(long, alias = "frames", value_name = "N")]
     pub num_frames: Option<usize>,
     /// Tokens that a prompt is padded or cut to.
-    #[arg(long, value_name = "N")]
+    #[arg(long, alias = "text", value_name = "N")]
     pub max_sequence_length: Option<usize>,
 }
 

@@ -1,6 +1,7 @@
 //! Commands: one file per group, flags in `args.rs`, what is printed in `console.rs`.
 
 mod args;
+mod bench;
 mod check;
 mod compile;
 mod console;
@@ -43,6 +44,7 @@ fn run(command: Command) -> (Console, Result<(), Error>) {
         Command::Check(args) => args.json,
         Command::Devices(args) => args.json,
         Command::Inspect(args) => args.format == args::Format::Json,
+        Command::Bench(args) => args.json(),
     };
     let console = Console::new(match json {
         true => Reader::Program,
@@ -58,6 +60,7 @@ fn run(command: Command) -> (Console, Result<(), Error>) {
         Command::EncodeText(args) => tensors::encode_text(args, &console),
         Command::Decode(args) => tensors::decode(args, &console),
         Command::Devices(args) => devices::devices(args, &console),
+        Command::Bench(args) => bench::bench(args, &console),
     };
     (console, result)
 }

@@ -227,6 +227,9 @@ fn devices_name_the_instruction_set_in_use() {
     let device = &lines(&succeed(folder.path(), &["devices", "--json"]).out)[0];
     let (chosen, sets) = (&device["instruction_set"], &device["instruction_sets"]);
     assert!(sets.as_array().unwrap().contains(chosen), "{device}");
+    assert!(device["threads"].as_u64().unwrap() >= 1, "{device}");
     let shown = succeed(folder.path(), &["devices"]).out;
-    assert!(shown.contains(chosen.as_str().unwrap()), "{shown}");
+    for told in [chosen, &device["name"]] {
+        assert!(shown.contains(told.as_str().unwrap()), "{shown}");
+    }
 }

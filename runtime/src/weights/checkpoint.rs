@@ -105,6 +105,25 @@ impl Checkpoint {
         }
     }
 
+    /// A checkpoint over `tensors`, whose ranges lie in `bytes`.
+    pub(super) fn over(
+        source: &str,
+        bytes: Vec<u8>,
+        tensors: BTreeMap<String, TensorEntry>,
+    ) -> Self {
+        let part = Part {
+            name: source.to_owned(),
+            bytes: Bytes::Owned(bytes),
+        };
+        let tensors = tensors.into_iter();
+        Self {
+            source: source.to_owned(),
+            parts: vec![part],
+            tensors: tensors.map(|(name, entry)| (name, (0, entry))).collect(),
+            ..Self::empty()
+        }
+    }
+
     /// The tensor called `name`.
     pub fn tensor(&self, name: &str) -> Option<StoredTensor<'_>> {
         let (part, entry) = self.tensors.get(name)?;
@@ -241,6 +260,7 @@ impl Part {
 enum Bytes {
     Mapped(Mmap),
     Static(&'static [u8]),
+    Owned(Vec<u8>),
 }
 
 impl Bytes {
@@ -248,6 +268,7 @@ impl Bytes {
         match self {
             Self::Mapped(map) => map,
             Self::Static(bytes) => bytes,
+            Self::Owned(bytes) => bytes,
         }
     }
 }

@@ -7,6 +7,7 @@ mod cache;
 mod checkpoint;
 mod format;
 mod load;
+mod noise;
 
 pub use cache::WeightCache;
 pub use checkpoint::{Checkpoint, StoredTensor};

@@ -1,0 +1,126 @@
+//! The two kernels that a transformer spends its time in, alone: matrix product and attention.
+
+use super::{Measured, Repeat, measure, timed};
+use crate::{Error, Precision, tensors};
+use terrace_kernels::cpu::{
+    Attention, HeadsView, HeadsViewMut, Linear, LinearEpilogue, Operands, PackedLinear,
+};
+use terrace_plan::{DType, Rank};
+use terrace_runtime::backend::Backend;
+use terrace_runtime::backend::cpu::Cpu;
+use terrace_runtime::{HostTensor, SessionOptions};
+
+/// Size of a matrix product `x [rows, k] W [n, k]^T`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GemmSize {
+    /// Rows of the input.
+    pub rows: usize,
+    /// Columns of the input.
+    pub k: usize,
+    /// Columns of the result.
+    pub n: usize,
+}
+
+/// Size of an attention over one sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttentionSize {
+    /// Queries, and keys.
+    pub tokens: usize,
+    /// Heads.
+    pub heads: usize,
+    /// Channels of a head.
+    pub head_dim: usize,
+}
+
+/// Measures a matrix product with a packed weight.
+///
+/// # Errors
+/// There is no memory for the operands.
+pub fn gemm(
+    size: GemmSize,
+    precision: Precision,
+    options: &SessionOptions,
+    repeat: Repeat,
+) -> Result<Measured, Error> {
+    let GemmSize { rows, k, n } = size;
+    let weight = tensors::noise(vec![n, k])?;
+    let threads = options.threads_per_rank(1);
+    let lane = Cpu.lane(Rank(0), threads)?;
+    let weight = Cpu.enter(&lane, || match precision {
+        Precision::F32 => PackedLinear::pack(n, k, weight.as_f32()?).map_err(Error::from),
+        Precision::Bf16 => PackedLinear::pack_bf16(n, k, weight.as_f32()?).map_err(Error::from),
+    })?;
+    let x = tensors::noise(vec![rows, k])?;
+    let x = x.as_f32()?;
+    let mut y = HostTensor::zeros(vec![rows, n], DType::F32)?;
+    let y = y.as_f32_mut()?;
+    let flops = flops(&[2, rows, k, n]);
+    measure(repeat, threads, precision.into(), flops, || {
+        let linear = Linear {
+            rows,
+            x,
+            weight: &weight,
+            bias: None,
+            epilogue: LinearEpilogue::None,
+            y: &mut *y,
+        };
+        Ok(timed(|| Cpu.enter(&lane, || linear.run()))?)
+    })
+}
+
+/// Measures an attention whose queries, keys and values lie in one matrix, as the transformer has them.
+///
+/// # Errors
+/// There is no memory for the operands.
+pub fn attention(
+    size: AttentionSize,
+    options: &SessionOptions,
+    repeat: Repeat,
+) -> Result<Measured, Error> {
+    let AttentionSize {
+        tokens,
+        heads,
+        head_dim,
+    } = size;
+    let joined = tensors::noise(vec![tokens, 3, heads, head_dim])?;
+    let joined = joined.as_f32()?;
+    let mut y = HostTensor::zeros(vec![tokens, heads, head_dim], DType::F32)?;
+    let y = y.as_f32_mut()?;
+    let width = heads.saturating_mul(head_dim);
+    let view = |part: usize| HeadsView {
+        data: &joined[part.saturating_mul(width).min(joined.len())..],
+        batch_stride: 0,
+        row_stride: width.saturating_mul(3),
+        head_stride: head_dim,
+    };
+    let threads = options.threads_per_rank(1);
+    let lane = Cpu.lane(Rank(0), threads)?;
+    let flops = flops(&[4, heads, tokens, tokens, head_dim]);
+    measure(repeat, threads, Operands::F32, flops, || {
+        let attention = Attention {
+            batch: 1,
+            heads,
+            q_rows: tokens,
+            kv_rows: tokens,
+            head_dim,
+            scale: (head_dim as f32).sqrt().recip(),
+            q: view(0),
+            k: view(1),
+            v: view(2),
+            bias: None,
+            y: HeadsViewMut {
+                data: &mut *y,
+                batch_stride: 0,
+                row_stride: width,
+                head_stride: head_dim,
+            },
+        };
+        Ok(timed(|| Cpu.enter(&lane, || attention.run()))?)
+    })
+}
+
+fn flops(sizes: &[usize]) -> u64 {
+    sizes
+        .iter()
+        .fold(1, |n: u64, &size| n.saturating_mul(size as u64))
+}

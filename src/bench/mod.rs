@@ -1,0 +1,126 @@
+//! Measurements: how long a model part or a kernel takes here, and which share of the machine it uses.
+//!
+//! Invariants: runs follow each other on the same threads, after runs that are not counted; the peak is
+//! measured before and after them with as many threads, and the larger counts. Nothing is written or
+//! read from disk while the clock runs.
+
+mod kernel;
+mod part;
+
+pub use kernel::{AttentionSize, GemmSize, attention, gemm};
+pub use part::{Weights, part};
+
+use crate::{Error, Precision};
+use std::time::{Duration, Instant};
+use terrace_kernels::cpu::{Operands, instruction_set, peak_flops};
+use terrace_plan::Rank;
+use terrace_runtime::backend::Backend;
+use terrace_runtime::backend::cpu::Cpu;
+
+/// Time that one measurement of the peak takes.
+const PEAK: Duration = Duration::from_millis(240);
+
+/// How often something is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Repeat {
+    /// Runs that are not counted, first.
+    pub warmup: usize,
+    /// Runs that are counted; none are as good as one.
+    pub runs: usize,
+}
+
+/// What was measured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measured {
+    /// Seconds of every counted run, the shortest first; at least one.
+    seconds: Vec<f64>,
+    /// Floating point operations of a run: those of matrix products, attention and convolutions.
+    pub flops: u64,
+    /// Floating point operations per second that the same threads could do.
+    pub peak: f64,
+    /// Threads of all ranks together.
+    pub threads: usize,
+}
+
+impl Measured {
+    /// Runs that were counted.
+    pub fn runs(&self) -> usize {
+        self.seconds.len()
+    }
+
+    /// Seconds of the shortest run.
+    pub fn min(&self) -> f64 {
+        self.seconds[0]
+    }
+
+    /// Seconds of the longest run.
+    pub fn max(&self) -> f64 {
+        self.seconds[self.runs() - 1]
+    }
+
+    /// Seconds of the middle run, or the mean of both.
+    pub fn median(&self) -> f64 {
+        let half = self.runs() / 2;
+        if self.runs() % 2 == 1 {
+            self.seconds[half]
+        } else {
+            f64::midpoint(self.seconds[half - 1], self.seconds[half])
+        }
+    }
+
+    /// Operations per second of the median run.
+    pub fn rate(&self) -> f64 {
+        self.flops as f64 / self.median()
+    }
+
+    /// The rate as a share of the peak.
+    pub fn share(&self) -> f64 {
+        self.rate() / self.peak
+    }
+}
+
+/// Calls `run`, which says how long it took, as often as `repeat` says.
+fn measure(
+    repeat: Repeat,
+    threads: usize,
+    operands: Operands,
+    flops: u64,
+    mut run: impl FnMut() -> Result<Duration, Error>,
+) -> Result<Measured, Error> {
+    let before = peak(threads, operands)?;
+    for _ in 0..repeat.warmup {
+        run()?;
+    }
+    let mut seconds = Vec::new();
+    for _ in 0..repeat.runs.max(1) {
+        seconds.push(run()?.as_secs_f64());
+    }
+    seconds.sort_by(f64::total_cmp);
+    Ok(Measured {
+        seconds,
+        flops,
+        peak: peak(threads, operands)?.max(before),
+        threads,
+    })
+}
+
+fn peak(threads: usize, operands: Operands) -> Result<f64, Error> {
+    let lane = Cpu.lane(Rank(0), threads)?;
+    Ok(Cpu.enter(&lane, || peak_flops(instruction_set(), operands, PEAK)))
+}
+
+/// The time that `job` takes.
+fn timed<E>(job: impl FnOnce() -> Result<(), E>) -> Result<Duration, E> {
+    let begun = Instant::now();
+    job()?;
+    Ok(begun.elapsed())
+}
+
+impl From<Precision> for Operands {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::Bf16,
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! `terrace bench gemm` and `terrace bench attention`: kernels alone.
+
+use super::args;
+use super::report;
+use crate::cli::console::Console;
+use terrace::bench::{
+    AttentionSize, GemmSize, attention as measure_attention, gemm as measure_gemm,
+};
+use terrace::{Error, Mesh, Precision, SessionOptions};
+
+pub fn gemm(args: args::Gemm, console: &Console) -> Result<(), Error> {
+    let args::Gemm { rows, k, n, .. } = args;
+    let precision = args.precision.read();
+    let size = GemmSize { rows, k, n };
+    let measured = measure_gemm(size, precision, &args.machine.options(), args.runs.read())?;
+    let shape = format!("rows={rows} k={k} n={n}");
+    report("gemm", &shape, precision, Mesh::ONE, &measured, console);
+    Ok(())
+}
+
+pub fn attention(args: args::Attention, console: &Console) -> Result<(), Error> {
+    let args::Attention {
+        tokens,
+        heads,
+        head_dim,
+        ..
+    } = args;
+    let size = AttentionSize {
+        tokens,
+        heads,
+        head_dim,
+    };
+    let measured = measure_attention(size, &args.machine.options(), args.runs.read())?;
+    let shape = format!("tokens={tokens} heads={heads} head_dim={head_dim}");
+    report(
+        "attention",
+        &shape,
+        Precision::F32,
+        Mesh::ONE,
+        &measured,
+        console,
+    );
+    Ok(())
+}
+
+impl args::Machine {
+    fn options(&self) -> SessionOptions {
+        SessionOptions {
+            threads: self.threads.unwrap_or(0),
+            ..SessionOptions::default()
+        }
+    }
+}
