@@ -1,5 +1,6 @@
 //! The error of the facade: what the user asked for that cannot be done, or what a part refused.
 
+use crate::Device;
 use std::path::PathBuf;
 use terrace_compiler::CompileError;
 use terrace_models::ModelError;
@@ -28,6 +29,26 @@ pub enum Error {
     /// A video cannot be written.
     #[error(transparent)]
     Video(#[from] crate::video::VideoError),
+    /// A device has another name.
+    #[error(
+        "there is no device `{found}`; devices are cpu, wgpu and wgpu:N, N being a number that \
+         `terrace devices` shows"
+    )]
+    NoDevice {
+        /// Name given.
+        found: String,
+    },
+    /// The program was built without the backend of a device.
+    #[error(
+        "device {device} needs a program built with `--features {feature}`, this one is not; build \
+         it with `cargo build --release --features {feature}`, or use --device cpu"
+    )]
+    NotBuilt {
+        /// The device.
+        device: Device,
+        /// Cargo feature that it needs.
+        feature: &'static str,
+    },
     /// A degree or number of ranks is zero.
     #[error("degrees and numbers of ranks begin at 1, found 0")]
     ZeroDegree,

@@ -31,6 +31,7 @@
 
 pub mod bench;
 mod degrees;
+mod device;
 mod error;
 mod event;
 mod forward;
@@ -43,6 +44,7 @@ pub mod tensors;
 pub mod video;
 
 pub use degrees::{Degrees, Extents};
+pub use device::Device;
 pub use error::Error;
 pub use event::{Event, Phase, StepDone};
 pub use forward::{Cut, ForwardInputs};

@@ -30,17 +30,19 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// A pipeline with default session options.
+    /// A pipeline on the CPU with default session options.
     pub fn new(model: Model) -> Self {
         Self::with_options(model, SessionOptions::default())
     }
 
-    /// A pipeline whose sessions use `options`.
+    /// A pipeline on the CPU whose sessions use `options`.
     pub fn with_options(model: Model, options: SessionOptions) -> Self {
-        Self {
-            model,
-            runner: Runner::new(options),
-        }
+        Self::on(model, Runner::new(options))
+    }
+
+    /// A pipeline on the device of a runner.
+    pub const fn on(model: Model, runner: Runner) -> Self {
+        Self { model, runner }
     }
 
     /// The model.

@@ -1,48 +1,66 @@
-//! Runs compiled parts of a model on this machine: sessions, weights, threads, trace.
+//! Runs compiled parts of a model on a device: sessions, weights, threads, trace.
 //!
 //! Invariant: the weights of a part are packed once and shared by all its ranks; they are forgotten
 //! when the part's last session is gone, so that text encoder, transformer and VAE need not fit
 //! together.
 
-use crate::Error;
+use crate::{Device, Error};
+use std::fmt;
 use std::sync::Arc;
 use terrace_plan::Plan;
-use terrace_runtime::{
-    Checkpoint, HostTensor, LoadedWeight, Session, SessionOptions, WeightCache, backend::cpu::Cpu,
-};
+use terrace_runtime::backend::Backend;
+use terrace_runtime::backend::cpu::Cpu;
+use terrace_runtime::{Checkpoint, HostTensor, Session, SessionOptions, WeightCache};
 
-/// The CPU of this machine with the packed weights of running parts.
-#[derive(Debug, Default)]
+/// A device with the packed weights of running parts.
 pub struct Runner {
-    backend: Arc<Cpu>,
-    cache: WeightCache<LoadedWeight>,
+    device: Device,
+    engine: Box<dyn Engine>,
     options: SessionOptions,
 }
 
 impl Runner {
-    /// A runner whose sessions all use `options`.
+    /// A runner on the CPU whose sessions all use `options`.
     pub fn new(options: SessionOptions) -> Self {
         Self {
+            device: Device::Cpu,
+            engine: Opened::new(Cpu),
             options,
-            ..Self::default()
         }
+    }
+
+    /// A runner on a device.
+    ///
+    /// # Errors
+    /// This build has no backend for the device, or this machine has no such device.
+    pub fn on(device: &Device, options: SessionOptions) -> Result<Self, Error> {
+        let engine: Box<dyn Engine> = match device {
+            Device::Cpu => Opened::new(Cpu),
+            Device::Wgpu { adapter } => wgpu(*adapter)?,
+        };
+        Ok(Self {
+            device: device.clone(),
+            engine,
+            options,
+        })
+    }
+
+    /// The device.
+    pub const fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// What its sessions use.
+    pub const fn options(&self) -> &SessionOptions {
+        &self.options
     }
 
     /// A session of `plan` with the weights of `checkpoint`.
     ///
     /// # Errors
-    /// The plan is not sound, or the checkpoint does not hold its weights.
+    /// The plan is not sound, the checkpoint does not hold its weights, or the device not its memory.
     pub fn session(&self, plan: Arc<Plan>, checkpoint: &Checkpoint) -> Result<Session, Error> {
-        let backend = Arc::clone(&self.backend);
-        let options = self.options.clone();
-        self.cache.shrink();
-        Ok(Session::new(
-            backend,
-            plan,
-            checkpoint,
-            &self.cache,
-            options,
-        )?)
+        self.engine.session(plan, checkpoint, self.options.clone())
     }
 
     /// Runs `plan` once: named inputs in, one output out.
@@ -63,4 +81,71 @@ impl Runner {
         session.run()?;
         Ok(session.get(output)?)
     }
+}
+
+impl Default for Runner {
+    /// The CPU with default options.
+    fn default() -> Self {
+        Self::new(SessionOptions::default())
+    }
+}
+
+impl fmt::Debug for Runner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runner")
+            .field("device", &self.device)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An opened device, whatever its backend.
+trait Engine: Send + Sync {
+    fn session(
+        &self,
+        plan: Arc<Plan>,
+        checkpoint: &Checkpoint,
+        options: SessionOptions,
+    ) -> Result<Session, Error>;
+}
+
+/// A backend and the weights that its sessions share.
+struct Opened<B: Backend> {
+    backend: Arc<B>,
+    cache: WeightCache<B::Weight>,
+}
+
+impl<B: Backend> Opened<B> {
+    fn new(backend: B) -> Box<Self> {
+        Box::new(Self {
+            backend: Arc::new(backend),
+            cache: WeightCache::new(),
+        })
+    }
+}
+
+impl<B: Backend> Engine for Opened<B> {
+    fn session(
+        &self,
+        plan: Arc<Plan>,
+        checkpoint: &Checkpoint,
+        options: SessionOptions,
+    ) -> Result<Session, Error> {
+        self.cache.shrink();
+        let backend = Arc::clone(&self.backend);
+        Ok(Session::new(
+            backend,
+            plan,
+            checkpoint,
+            &self.cache,
+            options,
+        )?)
+    }
+}
+
+fn wgpu(adapter: usize) -> Result<Box<dyn Engine>, Error> {
+    Err(Error::NotBuilt {
+        device: Device::Wgpu { adapter },
+        feature: "wgpu",
+    })
 }

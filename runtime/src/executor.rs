@@ -5,12 +5,13 @@
 //! that is reported. All memory belongs to [`Shared`], which every thread keeps alive: a thread that
 //! is stuck may be left behind, but never loses the memory that it works on.
 
-use crate::RuntimeError;
 use crate::backend::Backend;
 use crate::fabric::{Fabric, LocalFabric};
+use crate::ports::Bound;
 use crate::position::{Phase, Positions};
 use crate::program::{Act, Move, Program, Ready};
 use crate::trace::{Recorder, Tracing};
+use crate::{HostTensor, RuntimeError};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -54,6 +55,21 @@ pub(crate) enum Order {
     Init,
     /// The list of a call, and what follows it.
     Steps,
+}
+
+/// The ranks of a session on some device.
+pub(crate) trait Ranks: Send + Sync {
+    /// The plan that they run.
+    fn plan(&self) -> &Plan;
+
+    /// Runs one call on all ranks and returns when it has ended on all, or the first failure.
+    fn call(&self, order: Order) -> Result<(), RuntimeError>;
+
+    /// Copies a tensor of the port's shape and type to the ranks, which do not run.
+    fn upload(&self, input: &Bound, tensor: &HostTensor) -> Result<(), RuntimeError>;
+
+    /// Copies the parts of all ranks, which do not run, to a tensor of the port's shape and type.
+    fn download(&self, output: &Bound, tensor: &mut HostTensor) -> Result<(), RuntimeError>;
 }
 
 /// The threads of a session.
@@ -139,9 +155,14 @@ impl<B: Backend> Crew<B> {
         }
         Ok(crew)
     }
+}
 
-    /// Runs one call on all ranks and returns when it has ended on all, or the first failure.
-    pub(crate) fn call(&self, order: Order) -> Result<(), RuntimeError> {
+impl<B: Backend> Ranks for Crew<B> {
+    fn plan(&self) -> &Plan {
+        &self.shared.plan
+    }
+
+    fn call(&self, order: Order) -> Result<(), RuntimeError> {
         let board = &self.shared.board;
         board.lock().busy.fill(true);
         for (index, worker) in self.workers.iter().enumerate() {
@@ -153,8 +174,12 @@ impl<B: Backend> Crew<B> {
         board.wait()
     }
 
-    pub(crate) const fn shared(&self) -> &Arc<Shared<B>> {
-        &self.shared
+    fn upload(&self, input: &Bound, tensor: &HostTensor) -> Result<(), RuntimeError> {
+        input.upload(&self.shared, tensor)
+    }
+
+    fn download(&self, output: &Bound, tensor: &mut HostTensor) -> Result<(), RuntimeError> {
+        output.download(&self.shared, tensor)
     }
 }
 

@@ -6,8 +6,7 @@
 //! failure.
 
 use crate::backend::Backend;
-use crate::backend::cpu::Cpu;
-use crate::executor::{Board, Crew, Order, Shared};
+use crate::executor::{Board, Crew, Order, Ranks, Shared};
 use crate::fabric::LocalFabric;
 use crate::ports::Ports;
 use crate::position::Positions;
@@ -71,9 +70,9 @@ pub struct RankMemory {
     pub state: usize,
 }
 
-/// A plan that is ready to run, on all its ranks.
-pub struct Session<B: Backend = Cpu> {
-    crew: Crew<B>,
+/// A plan that is ready to run, on all its ranks, whatever their device.
+pub struct Session {
+    ranks: Box<dyn Ranks>,
     ports: Ports,
     values: Vec<Value>,
     stage: Stage,
@@ -95,7 +94,7 @@ enum Stage {
     Failed(String),
 }
 
-impl<B: Backend> std::fmt::Debug for Session<B> {
+impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session")
             .field("graph", &self.plan().header.graph)
@@ -104,14 +103,14 @@ impl<B: Backend> std::fmt::Debug for Session<B> {
     }
 }
 
-impl<B: Backend> Session<B> {
+impl Session {
     /// Checks `plan`, loads the weights that `cache` does not hold yet, allocates the memory of all
     /// ranks and starts their threads.
     ///
     /// # Errors
     /// All violations of the plan; the first weight that does not fit; memory or threads that cannot
     /// be had.
-    pub fn new(
+    pub fn new<B: Backend>(
         backend: Arc<B>,
         plan: Arc<Plan>,
         checkpoint: &Checkpoint,
@@ -144,7 +143,7 @@ impl<B: Backend> Session<B> {
         Ok(Self {
             ports: Ports::new(&*shared)?,
             values: shared.plan.inputs.iter().map(|_| Value::Unset).collect(),
-            crew: Crew::start(shared, programs)?,
+            ranks: Box::new(Crew::start(shared, programs)?),
             stage: Stage::Fresh,
         })
     }
@@ -172,7 +171,7 @@ impl<B: Backend> Session<B> {
         self.values[index] = if bound.fleeting {
             Value::Held(tensor.clone())
         } else {
-            bound.upload(self.crew.shared(), tensor)?;
+            self.ranks.upload(bound, tensor)?;
             Value::Placed
         };
         Ok(())
@@ -210,13 +209,14 @@ impl<B: Backend> Session<B> {
         }
         let output = &self.plan().outputs[index];
         let mut tensor = HostTensor::zeros(output.shape.clone(), output.dtype)?;
-        self.ports.outputs[index].download(self.crew.shared(), &mut tensor)?;
+        self.ranks
+            .download(&self.ports.outputs[index], &mut tensor)?;
         Ok(tensor)
     }
 
     /// The plan.
     pub fn plan(&self) -> &Plan {
-        &self.crew.shared().plan
+        self.ranks.plan()
     }
 
     /// Memory that the session holds.
@@ -235,17 +235,17 @@ impl<B: Backend> Session<B> {
 
     fn lists(&self) -> Result<(), RuntimeError> {
         match self.stage {
-            Stage::Fresh => self.crew.call(Order::Init)?,
+            Stage::Fresh => self.ranks.call(Order::Init)?,
             Stage::Ran | Stage::Failed(_) => {}
         }
         // After the first list, which may use the whole arena.
         for (bound, value) in self.ports.inputs.iter().zip(&self.values) {
             match value {
-                Value::Held(tensor) => bound.upload(self.crew.shared(), tensor)?,
+                Value::Held(tensor) => self.ranks.upload(bound, tensor)?,
                 Value::Unset | Value::Placed => {}
             }
         }
-        self.crew.call(Order::Steps)
+        self.ranks.call(Order::Steps)
     }
 
     fn usable(&self) -> Result<(), RuntimeError> {

@@ -1,6 +1,6 @@
 //! The two kernels that a transformer spends its time in, alone: matrix product and attention.
 
-use super::{Measured, Repeat, measure, timed};
+use super::{Limit, Measured, Repeat, measure, timed};
 use crate::{Error, Precision, tensors};
 use terrace_kernels::cpu::{
     Attention, HeadsView, HeadsViewMut, Linear, LinearEpilogue, Operands, PackedLinear,
@@ -55,17 +55,22 @@ pub fn gemm(
     let mut y = HostTensor::zeros(vec![rows, n], DType::F32)?;
     let y = y.as_f32_mut()?;
     let flops = flops(&[2, rows, k, n]);
-    measure(repeat, threads, precision.into(), flops, || {
-        let linear = Linear {
-            rows,
-            x,
-            weight: &weight,
-            bias: None,
-            epilogue: LinearEpilogue::None,
-            y: &mut *y,
-        };
-        Ok(timed(|| Cpu.enter(&lane, || linear.run()))?)
-    })
+    measure(
+        repeat,
+        Limit::Threads(threads, precision.into()),
+        flops,
+        || {
+            let linear = Linear {
+                rows,
+                x,
+                weight: &weight,
+                bias: None,
+                epilogue: LinearEpilogue::None,
+                y: &mut *y,
+            };
+            Ok(timed(|| Cpu.enter(&lane, || linear.run()))?)
+        },
+    )
 }
 
 /// Measures an attention whose queries, keys and values lie in one matrix, as the transformer has them.
@@ -96,27 +101,32 @@ pub fn attention(
     let threads = options.threads_per_rank(1);
     let lane = Cpu.lane(Rank(0), threads)?;
     let flops = flops(&[4, heads, tokens, tokens, head_dim]);
-    measure(repeat, threads, Operands::F32, flops, || {
-        let attention = Attention {
-            batch: 1,
-            heads,
-            q_rows: tokens,
-            kv_rows: tokens,
-            head_dim,
-            scale: (head_dim as f32).sqrt().recip(),
-            q: view(0),
-            k: view(1),
-            v: view(2),
-            bias: None,
-            y: HeadsViewMut {
-                data: &mut *y,
-                batch_stride: 0,
-                row_stride: width,
-                head_stride: head_dim,
-            },
-        };
-        Ok(timed(|| Cpu.enter(&lane, || attention.run()))?)
-    })
+    measure(
+        repeat,
+        Limit::Threads(threads, Operands::F32),
+        flops,
+        || {
+            let attention = Attention {
+                batch: 1,
+                heads,
+                q_rows: tokens,
+                kv_rows: tokens,
+                head_dim,
+                scale: (head_dim as f32).sqrt().recip(),
+                q: view(0),
+                k: view(1),
+                v: view(2),
+                bias: None,
+                y: HeadsViewMut {
+                    data: &mut *y,
+                    batch_stride: 0,
+                    row_stride: width,
+                    head_stride: head_dim,
+                },
+            };
+            Ok(timed(|| Cpu.enter(&lane, || attention.run()))?)
+        },
+    )
 }
 
 fn flops(sizes: &[usize]) -> u64 {

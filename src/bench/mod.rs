@@ -36,10 +36,26 @@ pub struct Measured {
     seconds: Vec<f64>,
     /// Floating point operations of a run: those of matrix products, attention and convolutions.
     pub flops: u64,
-    /// Floating point operations per second that the same threads could do.
-    pub peak: f64,
+    /// What the same threads could do; absent for a device whose peak is not known.
+    pub peak: Option<Peak>,
+}
+
+/// What threads could do.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Peak {
     /// Threads of all ranks together.
     pub threads: usize,
+    /// Floating point operations per second.
+    pub rate: f64,
+}
+
+/// What a measurement is compared with.
+#[derive(Clone, Copy, Debug)]
+enum Limit {
+    /// What so many threads reach when they only multiply operands of a type.
+    Threads(usize, Operands),
+    /// Nothing.
+    Unknown,
 }
 
 impl Measured {
@@ -74,20 +90,19 @@ impl Measured {
     }
 
     /// The rate as a share of the peak.
-    pub fn share(&self) -> f64 {
-        self.rate() / self.peak
+    pub fn share(&self) -> Option<f64> {
+        self.peak.map(|peak| self.rate() / peak.rate)
     }
 }
 
 /// Calls `run`, which says how long it took, as often as `repeat` says.
 fn measure(
     repeat: Repeat,
-    threads: usize,
-    operands: Operands,
+    limit: Limit,
     flops: u64,
     mut run: impl FnMut() -> Result<Duration, Error>,
 ) -> Result<Measured, Error> {
-    let before = peak(threads, operands)?;
+    let before = limit.peak()?;
     for _ in 0..repeat.warmup {
         run()?;
     }
@@ -96,17 +111,26 @@ fn measure(
         seconds.push(run()?.as_secs_f64());
     }
     seconds.sort_by(f64::total_cmp);
+    let higher = |before: Peak, after: Peak| Peak {
+        rate: after.rate.max(before.rate),
+        ..after
+    };
     Ok(Measured {
         seconds,
         flops,
-        peak: peak(threads, operands)?.max(before),
-        threads,
+        peak: before.zip(limit.peak()?).map(|(b, a)| higher(b, a)),
     })
 }
 
-fn peak(threads: usize, operands: Operands) -> Result<f64, Error> {
-    let lane = Cpu.lane(Rank(0), threads)?;
-    Ok(Cpu.enter(&lane, || peak_flops(instruction_set(), operands, PEAK)))
+impl Limit {
+    fn peak(self) -> Result<Option<Peak>, Error> {
+        let Self::Threads(threads, operands) = self else {
+            return Ok(None);
+        };
+        let lane = Cpu.lane(Rank(0), threads)?;
+        let rate = Cpu.enter(&lane, || peak_flops(instruction_set(), operands, PEAK));
+        Ok(Some(Peak { threads, rate }))
+    }
 }
 
 /// The time that `job` takes.

@@ -1,10 +1,10 @@
 //! A model part, compiled and run as a generation runs it.
 
-use super::{Measured, Repeat, measure, timed};
-use crate::{Error, Model, Request, Runner, tensors};
+use super::{Limit, Measured, Repeat, measure, timed};
+use crate::{Device, Error, Model, Request, Runner, tensors};
 use std::sync::Arc;
 use terrace_plan::{DType, Port, explain::Explanation};
-use terrace_runtime::{Checkpoint, HostTensor, SessionOptions};
+use terrace_runtime::{Checkpoint, HostTensor};
 
 /// Seed of weights that are noise.
 const SEED: u64 = 0;
@@ -27,7 +27,7 @@ pub fn part(
     request: &Request,
     weights: Weights<'_>,
     inputs: &[(&str, &HostTensor)],
-    options: &SessionOptions,
+    runner: &Runner,
     repeat: Repeat,
 ) -> Result<Measured, Error> {
     let plan = Arc::new(request.compile()?);
@@ -46,10 +46,16 @@ pub fn part(
     let flops = facts
         .iter()
         .fold(0u64, |sum, rank| sum.saturating_add(rank.call.flops));
-    let threads = options.threads_per_rank(ranks).saturating_mul(ranks);
-    let mut session = Runner::new(options.clone()).session(plan, &checkpoint)?;
+    let mut session = runner.session(plan, &checkpoint)?;
     drop(checkpoint);
-    measure(repeat, threads, request.precision.into(), flops, || {
+    let limit = match runner.device() {
+        Device::Cpu => {
+            let threads = runner.options().threads_per_rank(ranks);
+            Limit::Threads(threads.saturating_mul(ranks), request.precision.into())
+        }
+        Device::Wgpu { .. } => Limit::Unknown,
+    };
+    measure(repeat, limit, flops, || {
         for (port, tensor) in inputs {
             session.set(port, tensor)?;
         }

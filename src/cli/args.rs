@@ -6,6 +6,7 @@ pub use super::bench::args::Bench;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use terrace::Device;
 
 /// Video diffusion on any number of devices: plans compiled ahead of time, the same video on every
 /// number of ranks.
@@ -283,6 +284,9 @@ pub struct Parallel {
 /// How the work is run.
 #[derive(Debug, Args)]
 pub struct Execution {
+    /// Where the ranks run: cpu, wgpu or wgpu:N; `terrace devices` shows what there is.
+    #[arg(long, value_name = "DEVICE", default_value_t = Device::Cpu)]
+    pub device: Device,
     /// Threads per rank [default: the machine's cores divided by the ranks].
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,

@@ -27,8 +27,8 @@ pub fn generate(args: args::Generate, console: &Console) -> Result<(), Error> {
     step_request(&model, &request)?;
     args.output
         .check_size([request.size.height, request.size.width])?;
-    let (options, trace) = super::session_options(&args.execution)?;
-    let pipeline = Pipeline::with_options(model, options);
+    let (runner, trace) = super::runner(&args.execution)?;
+    let pipeline = Pipeline::on(model, runner);
     let generated = pipeline.generate(&request, &mut |event| show(console, &event))?;
     super::write_trace(&args.execution, trace.as_deref())?;
     args.output.write(&generated, console, begun)
@@ -43,8 +43,8 @@ pub fn run(args: args::Run, console: &Console) -> Result<(), Error> {
     }
     let model = super::open(args.model.model.as_deref())?;
     let sampling = args.sampling.read()?;
-    let (options, trace) = super::session_options(&args.execution)?;
-    let pipeline = Pipeline::with_options(model, options);
+    let (runner, trace) = super::runner(&args.execution)?;
+    let pipeline = Pipeline::on(model, runner);
     let prompts = Prompts {
         prompt: &args.prompt.prompt,
         negative: &args.prompt.negative_prompt,

@@ -18,7 +18,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use terrace::{Degrees, Error, Granularity, Model, Precision, SessionOptions, Trace};
+use terrace::{Degrees, Error, Granularity, Model, Precision, Runner, SessionOptions, Trace};
 
 /// Parses the command line, runs the command and reports its error.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
@@ -70,8 +70,8 @@ fn open(path: Option<&Path>) -> Result<Model, Error> {
     path.map_or_else(Model::demo, Model::open)
 }
 
-/// Session options and the trace that they fill, which must have a place to go.
-fn session_options(args: &args::Execution) -> Result<(SessionOptions, Option<Arc<Trace>>), Error> {
+/// The device that the flags name, and the trace that its sessions fill, which must have a place to go.
+fn runner(args: &args::Execution) -> Result<(Runner, Option<Arc<Trace>>), Error> {
     if let Some(path) = &args.trace {
         terrace::tensors::check_writable(path)?;
     }
@@ -81,7 +81,7 @@ fn session_options(args: &args::Execution) -> Result<(SessionOptions, Option<Arc
         timeout: Duration::from_secs(args.timeout),
         trace: trace.clone(),
     };
-    Ok((options, trace))
+    Ok((Runner::on(&args.device, options)?, trace))
 }
 
 /// Writes the trace where the flags want it.

@@ -10,8 +10,8 @@ pub fn forward(args: args::Forward, console: &Console) -> Result<(), Error> {
     tensors::check_writable(&args.output)?;
     let model = super::open(args.model.as_deref())?;
     let inputs = ForwardInputs::read(&args.inputs)?;
-    let (options, trace) = super::session_options(&args.execution)?;
-    let pipeline = Pipeline::with_options(model, options);
+    let (runner, trace) = super::runner(&args.execution)?;
+    let pipeline = Pipeline::on(model, runner);
     let cut = Cut {
         degrees: args.parallel.degrees(),
         granularity: args.parallel.granularity(),
@@ -29,8 +29,8 @@ pub fn encode_text(args: args::EncodeText, console: &Console) -> Result<(), Erro
         Some(length) => length,
         None => model.transformer()?.max_text_seq_length,
     };
-    let (options, trace) = super::session_options(&args.execution)?;
-    let pipeline = Pipeline::with_options(model, options);
+    let (runner, trace) = super::runner(&args.execution)?;
+    let pipeline = Pipeline::on(model, runner);
     let embeds = pipeline.encode(
         &[&args.prompt],
         length,
@@ -47,8 +47,8 @@ pub fn decode(args: args::Decode, console: &Console) -> Result<(), Error> {
     tensors::check_writable(&args.output)?;
     let model = super::open(args.model.as_deref())?;
     let latents = tensors::read_latents(&args.latents)?;
-    let (options, trace) = super::session_options(&args.execution)?;
-    let pipeline = Pipeline::with_options(model, options);
+    let (runner, trace) = super::runner(&args.execution)?;
+    let pipeline = Pipeline::on(model, runner);
     let frames = pipeline.decode(&latents, args.precision.read())?;
     super::write_trace(&args.execution, trace.as_deref())?;
     write(&args.output, "frames", &frames, console)

@@ -330,3 +330,22 @@ fn outputs_that_cannot_be_written() {
     ];
     refuse(path, &decode, &["none.safetensors"]);
 }
+
+#[test]
+fn devices_that_do_not_exist() {
+    let folder = tempfile::tempdir().unwrap();
+    let device = |device| ["--device", device, "--num-inference-steps", "1"];
+    generate(
+        folder.path(),
+        &device("tpu:0"),
+        &["no device `tpu:0`", "cpu, wgpu and wgpu:N"],
+    );
+    generate(
+        folder.path(),
+        &device("wgpu:4000"),
+        match cfg!(feature = "wgpu") {
+            true => &["no adapter wgpu:4000", "--device cpu"],
+            false => &["wgpu:4000", "--features wgpu", "--device cpu"],
+        },
+    );
+}

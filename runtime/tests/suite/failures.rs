@@ -13,7 +13,7 @@ const BOUND: Duration = Duration::from_secs(10);
 /// Limit of a wait in tests of stalls.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-fn faulty(plan: Plan, backend: Faulty, timeout: Duration) -> Session<Faulty> {
+fn faulty(plan: Plan, backend: Faulty, timeout: Duration) -> Session {
     let options = SessionOptions {
         timeout,
         ..options()
@@ -32,7 +32,7 @@ fn faulty(plan: Plan, backend: Faulty, timeout: Duration) -> Session<Faulty> {
 }
 
 /// The error of a run that must end in time.
-fn failure(session: &mut Session<Faulty>) -> String {
+fn failure(session: &mut Session) -> String {
     let start = Instant::now();
     let message = text(session.run());
     assert!(start.elapsed() < BOUND);

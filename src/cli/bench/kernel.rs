@@ -1,12 +1,12 @@
 //! `terrace bench gemm` and `terrace bench attention`: kernels alone.
 
 use super::args;
-use super::report;
+use super::{What, report};
 use crate::cli::console::Console;
 use terrace::bench::{
     AttentionSize, GemmSize, attention as measure_attention, gemm as measure_gemm,
 };
-use terrace::{Error, Mesh, Precision, SessionOptions};
+use terrace::{Device, Error, Mesh, Precision, SessionOptions};
 
 pub fn gemm(args: args::Gemm, console: &Console) -> Result<(), Error> {
     let args::Gemm { rows, k, n, .. } = args;
@@ -14,7 +14,7 @@ pub fn gemm(args: args::Gemm, console: &Console) -> Result<(), Error> {
     let size = GemmSize { rows, k, n };
     let measured = measure_gemm(size, precision, &args.machine.options(), args.runs.read())?;
     let shape = format!("rows={rows} k={k} n={n}");
-    report("gemm", &shape, precision, Mesh::ONE, &measured, console);
+    report(&what("gemm", &shape, precision), &measured, console);
     Ok(())
 }
 
@@ -32,15 +32,20 @@ pub fn attention(args: args::Attention, console: &Console) -> Result<(), Error> 
     };
     let measured = measure_attention(size, &args.machine.options(), args.runs.read())?;
     let shape = format!("tokens={tokens} heads={heads} head_dim={head_dim}");
-    report(
-        "attention",
-        &shape,
-        Precision::F32,
-        Mesh::ONE,
-        &measured,
-        console,
-    );
+    let what = what("attention", &shape, Precision::F32);
+    report(&what, &measured, console);
     Ok(())
+}
+
+/// A kernel of the CPU.
+fn what<'a>(kind: &'static str, shape: &'a str, precision: Precision) -> What<'a> {
+    What {
+        kind,
+        shape,
+        precision,
+        mesh: Mesh::ONE,
+        device: &Device::Cpu,
+    }
 }
 
 impl args::Machine {

@@ -5,47 +5,62 @@ mod kernel;
 mod part;
 
 use super::console::{Console, count};
-use args::What;
 use serde_json::json;
 use terrace::bench::Measured;
-use terrace::{Error, Mesh, Precision};
+use terrace::{Device, Error, Mesh, Precision};
 use terrace_kernels::cpu::instruction_set;
 use terrace_plan::DType;
 
 pub fn bench(args: args::Bench, console: &Console) -> Result<(), Error> {
     match args.what {
-        What::Forward(args) => part::forward(args, console),
-        What::Step(args) => part::step(args, console),
-        What::Decode(args) => part::decode(args, console),
-        What::Gemm(args) => kernel::gemm(args, console),
-        What::Attention(args) => kernel::attention(args, console),
+        args::What::Forward(args) => part::forward(args, console),
+        args::What::Step(args) => part::step(args, console),
+        args::What::Decode(args) => part::decode(args, console),
+        args::What::Gemm(args) => kernel::gemm(args, console),
+        args::What::Attention(args) => kernel::attention(args, console),
     }
 }
 
-/// Prints what was measured.
-fn report(
-    kind: &str,
-    shape: &str,
+/// What a measurement is of.
+struct What<'a> {
+    kind: &'static str,
+    shape: &'a str,
     precision: Precision,
     mesh: Mesh,
-    measured: &Measured,
-    console: &Console,
-) {
-    let (dtype, set) = (DType::from(precision), instruction_set());
+    device: &'a Device,
+}
+
+/// Prints what was measured.
+fn report(what: &What<'_>, measured: &Measured, console: &Console) {
+    let What {
+        kind,
+        shape,
+        mesh,
+        device,
+        ..
+    } = what;
+    let dtype = DType::from(what.precision);
     let (median, min, max) = (measured.median(), measured.min(), measured.max());
-    let giga = |rate: f64| rate / 1e9;
-    let (rate, peak) = (giga(measured.rate()), giga(measured.peak));
+    let (rate, share) = (giga(measured.rate()), measured.share());
+    let peak = measured.peak.map(|peak| giga(peak.rate));
+    let threads = measured.peak.map(|peak| peak.threads);
+    let set = threads.map(|_| instruction_set().name());
+    let place = threads.zip(set).map_or_else(
+        || device.to_string(),
+        |(threads, set)| format!("{} ({set})", count(threads, "thread")),
+    );
+    let compared = share.zip(peak).map_or_else(String::new, |(share, peak)| {
+        format!(", {:.1} % of a peak of {peak:.1}", 100.0 * share)
+    });
     console.result(
         &format!(
-            "{kind} {shape}, {dtype}, {} on {} ({set}): median {} ({} to {}, {}), {rate:.1} GFLOP/s, \
-             {:.1} % of a peak of {peak:.1}",
+            "{kind} {shape}, {dtype}, {} on {place}: median {} ({} to {}, {}), {rate:.1} \
+             GFLOP/s{compared}",
             count(mesh.ranks(), "rank"),
-            count(measured.threads, "thread"),
             time(median),
             time(min),
             time(max),
             count(measured.runs(), "run"),
-            100.0 * measured.share(),
         ),
         &json!({
             "event": "measured",
@@ -53,8 +68,9 @@ fn report(
             "shape": shape,
             "dtype": dtype,
             "mesh": mesh,
-            "threads": measured.threads,
-            "instruction_set": set.name(),
+            "device": device.to_string(),
+            "threads": threads,
+            "instruction_set": set,
             "runs": measured.runs(),
             "median_seconds": median,
             "min_seconds": min,
@@ -62,9 +78,13 @@ fn report(
             "flops": measured.flops,
             "gflops": rate,
             "peak_gflops": peak,
-            "peak_share": measured.share(),
+            "peak_share": share,
         }),
     );
+}
+
+fn giga(rate: f64) -> f64 {
+    rate / 1e9
 }
 
 /// Seconds in a unit that shows three places.

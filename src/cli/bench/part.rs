@@ -1,9 +1,9 @@
 //! `terrace bench forward`, `step` and `decode`: model parts.
 
 use super::args;
-use super::report;
+use super::{What, report};
 use crate::cli::console::Console;
-use crate::cli::{args as common, session_options, write_trace};
+use crate::cli::{args as common, runner, write_trace};
 use serde_json::Value;
 use terrace::bench::{self, Weights};
 use terrace::{
@@ -104,16 +104,22 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn measure(&self, request: &Request, console: &Console) -> Result<(), Error> {
-        let (options, trace) = session_options(self.execution)?;
+        let (runner, trace) = runner(self.execution)?;
         let repeat = self.runs.read();
-        let measured = bench::part(request, self.weights, self.inputs, &options, repeat)?;
+        let measured = bench::part(request, self.weights, self.inputs, &runner, repeat)?;
         write_trace(self.execution, trace.as_deref())?;
         let shape = match request.config.get("num_layers") {
             Some(layers) => format!("{} layers={layers}", request.part),
             None => request.part.to_string(),
         };
-        let (precision, mesh) = (request.precision, request.mesh);
-        report(self.name, &shape, precision, mesh, &measured, console);
+        let what = What {
+            kind: self.name,
+            shape: &shape,
+            precision: request.precision,
+            mesh: request.mesh,
+            device: runner.device(),
+        };
+        report(&what, &measured, console);
         Ok(())
     }
 }

@@ -1,0 +1,77 @@
+//! Devices: where the ranks of a pipeline run, as command lines and programs name it.
+//!
+//! A device is a name until a [`crate::Runner`] opens it, so every build knows all names. Ranks share
+//! the device: any number of them runs on one processor or adapter.
+//!
+//! Refused: names of other forms. What a build or a machine lacks is refused when it is opened.
+
+use crate::Error;
+use std::fmt;
+use std::str::FromStr;
+
+/// Where ranks run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Device {
+    /// The processor of this machine.
+    #[default]
+    Cpu,
+    /// A GPU through Vulkan, Metal or DX12.
+    Wgpu {
+        /// Its number in the list of `terrace devices`.
+        adapter: usize,
+    },
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Wgpu { adapter } => write!(f, "wgpu:{adapter}"),
+        }
+    }
+}
+
+impl FromStr for Device {
+    type Err = Error;
+
+    /// `cpu`, `wgpu` or `wgpu:N`; adapter 0 is the one that looks fastest.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let unknown = || Error::NoDevice {
+            found: text.to_owned(),
+        };
+        match text.split_once(':') {
+            None if text == "cpu" => Ok(Self::Cpu),
+            None if text == "wgpu" => Ok(Self::Wgpu { adapter: 0 }),
+            Some(("wgpu", adapter)) => Ok(Self::Wgpu {
+                adapter: adapter.parse().map_err(|_| unknown())?,
+            }),
+            None | Some(_) => Err(unknown()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        for (text, device, shown) in [
+            ("cpu", Device::Cpu, "cpu"),
+            ("wgpu", Device::Wgpu { adapter: 0 }, "wgpu:0"),
+            ("wgpu:3", Device::Wgpu { adapter: 3 }, "wgpu:3"),
+        ] {
+            assert_eq!(text.parse::<Device>().unwrap(), device);
+            assert_eq!(device.to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn other_names_are_refused_with_those_that_exist() {
+        for text in ["", "gpu", "cpu:0", "wgpu:", "wgpu:-1", "wgpu:0:1", "WGPU"] {
+            let error = text.parse::<Device>().unwrap_err().to_string();
+            let expected = format!("there is no device `{text}`; devices are cpu, wgpu and wgpu:N");
+            assert!(error.starts_with(&expected), "{error}");
+        }
+    }
+}
