@@ -34,4 +34,34 @@ pub enum KernelError {
         /// What was given.
         found: String,
     },
+    /// The device cannot store elements of this type.
+    #[error(
+        "kernel {kernel}: {device} has no {element} elements; choose a precision that it has, f32 being always one"
+    )]
+    ElementType {
+        /// Name of the kernel.
+        kernel: &'static str,
+        /// Name of the element type.
+        element: &'static str,
+        /// The device.
+        device: String,
+    },
+    /// A kernel does not compile for the device.
+    #[error("kernel {kernel} does not compile for {device}: {reason}")]
+    Compile {
+        /// Name of the kernel.
+        kernel: &'static str,
+        /// The device.
+        device: String,
+        /// What the compiler said.
+        reason: String,
+    },
+    /// The device failed: memory ran out, it was lost, or it refused a launch.
+    #[error("{device} failed: {reason}")]
+    Device {
+        /// The device.
+        device: String,
+        /// What the device or its driver said.
+        reason: String,
+    },
 }

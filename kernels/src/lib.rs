@@ -25,7 +25,12 @@
 //! # Ok::<(), terrace_kernels::KernelError>(())
 //! ```
 
+mod args;
+mod check;
 pub mod cpu;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+pub mod cube;
 mod error;
 
+pub use args::{GateSegment, ModSegment, StepStage};
 pub use error::KernelError;

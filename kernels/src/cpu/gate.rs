@@ -6,7 +6,7 @@
 use super::check;
 use super::segments::{Mods, locate};
 use super::split::{for_blocks, for_rows, multiversion};
-use crate::KernelError;
+use crate::{GateSegment, KernelError};
 
 /// y = residual + gate * x over rows, all of shape `[batch, sum of the segments' rows, width]`.
 ///
@@ -28,15 +28,6 @@ pub struct GateAdd<'a> {
     pub x: &'a [f32],
     /// Output.
     pub y: &'a mut [f32],
-}
-
-/// A range of rows that share a gate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GateSegment {
-    /// Rows of the segment in each batch item.
-    pub rows: usize,
-    /// Offset of the gate in a batch item's modulation vector.
-    pub gate: usize,
 }
 
 impl GateAdd<'_> {

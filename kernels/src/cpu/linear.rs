@@ -6,13 +6,13 @@
 
 use std::ops::Range;
 
-use super::gate::GateSegment;
 use super::gemm::{Panels, Precision, Product, multiply};
 use super::segments::{Mods, locate};
 use super::simd::{InstructionSet, instruction_set};
 use super::split::multiversion;
 use super::{check, math};
-use crate::KernelError;
+use crate::args::gate_rows;
+use crate::{GateSegment, KernelError};
 
 const KERNEL: &str = "linear";
 
@@ -176,13 +176,7 @@ impl Linear<'_> {
 
 impl<'a> LinearGate<'a> {
     fn check(&self, rows: usize, n: usize) -> Result<(), KernelError> {
-        let item = check::sum(KERNEL, "gate.segments", self.item_rows())?;
-        let total = check::product(KERNEL, "gate.batch, gate.segments", &[self.batch, item])?;
-        if total != rows {
-            let expected = format!("batch x rows of the segments = {rows} rows");
-            let found = format!("{} x {item}", self.batch);
-            return Err(check::argument(KERNEL, "gate.segments", expected, found));
-        }
+        gate_rows(KERNEL, self.batch, self.segments, rows)?;
         let offsets = self.segments.iter().map(|s| s.gate);
         self.mods.check(KERNEL, self.batch, n, offsets)
     }

@@ -8,7 +8,6 @@ mod activation;
 mod attention;
 mod bf16;
 mod boxes;
-mod check;
 mod conv3d;
 mod conv_cache;
 mod copy;
@@ -32,21 +31,22 @@ mod simd;
 mod split;
 mod upsample;
 
+use crate::check;
+
+pub use crate::{GateSegment, ModSegment, StepStage};
 pub use activation::{GatedGelu, gelu, gelu_tanh, silu};
-pub use attention::{
-    Attention, AttentionFinish, AttentionStep, HeadsView, HeadsViewMut, StepStage,
-};
+pub use attention::{Attention, AttentionFinish, AttentionStep, HeadsView, HeadsViewMut};
 pub use boxes::MAX_BOX_RANK;
 pub use conv_cache::ConvCache;
 pub use conv3d::{Conv3d, PackedConv3d};
 pub use copy::CopyBox;
 pub use embedding::{RelativeBias, SinCosOrder, TimestepEmbedding, TokenEmbedding};
-pub use gate::{GateAdd, GateSegment, add};
+pub use gate::{GateAdd, add};
 pub use group_norm::{GroupActivation, GroupNorm, Spatial};
 pub use join::Join;
 pub use linear::{Linear, LinearEpilogue, LinearGate, PackedLinear, Residual};
 pub use noise::{NoiseBox, noise_fill, normal, philox4x32};
-pub use norm::{ModSegment, Norm, NormModulate};
+pub use norm::{Norm, NormModulate};
 pub use peak::{Operands, peak_flops};
 pub use positions::{Axis, GridAxis, PositionKind, PositionTable};
 pub use qk_norm_rope::{HeadNorm, QkNormRope};

@@ -7,7 +7,7 @@ use super::check;
 use super::math::{lane_sum, layer_statistics};
 use super::segments::{Mods, locate};
 use super::split::{for_rows, multiversion};
-use crate::KernelError;
+use crate::{KernelError, ModSegment};
 
 const KERNEL: &str = "norm_modulate";
 
@@ -32,17 +32,6 @@ pub struct NormModulate<'a> {
     pub x: &'a [f32],
     /// Output, as large as the input.
     pub y: &'a mut [f32],
-}
-
-/// A range of rows that share a scale and a shift.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ModSegment {
-    /// Rows of the segment in each batch item.
-    pub rows: usize,
-    /// Offset of the shift in a batch item's modulation vector.
-    pub shift: usize,
-    /// Offset of the scale in a batch item's modulation vector.
-    pub scale: usize,
 }
 
 /// How a row is normalised.

@@ -3,8 +3,8 @@
 //! Invariant: the offsets of every segment are checked against the modulation data before any row is
 //! computed.
 
-use super::check;
 use crate::KernelError;
+use crate::args::ModsShape;
 
 /// Modulation vectors, one per batch item: item `b` starts at `data[b * stride]`.
 #[derive(Debug, Clone, Copy)]
@@ -30,23 +30,11 @@ impl<'a> Mods<'a> {
         width: usize,
         offsets: impl IntoIterator<Item = usize>,
     ) -> Result<(), KernelError> {
-        let Some(last) = batch.checked_sub(1) else {
-            return Ok(());
+        let shape = ModsShape {
+            found: self.data.len(),
+            stride: self.stride,
         };
-        let start = check::product(kernel, "mods.stride", &[last, self.stride])?;
-        for offset in offsets {
-            let expected = check::sum(kernel, "segments", [start, offset, width])?;
-            let found = self.data.len();
-            if found < expected {
-                return Err(KernelError::Length {
-                    kernel,
-                    operand: "mods.data",
-                    expected,
-                    found,
-                });
-            }
-        }
-        Ok(())
+        shape.check(kernel, batch, width, offsets)
     }
 }
 

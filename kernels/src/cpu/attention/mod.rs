@@ -15,7 +15,7 @@ mod view;
 use super::check;
 use super::simd::{InstructionSet, instruction_set};
 use super::split::Scattered;
-use crate::KernelError;
+use crate::{KernelError, StepStage};
 pub use finish::AttentionFinish;
 use task::{Inputs, Output, attend};
 pub use view::{HeadsView, HeadsViewMut};
@@ -79,15 +79,6 @@ impl Attention<'_> {
         attend(set, &inputs, &Output::Rows(y));
         Ok(())
     }
-}
-
-/// Whether an attention step begins a running state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StepStage {
-    /// The state is written without being read.
-    First,
-    /// The state is merged into.
-    Next,
 }
 
 /// Attention to one block of keys, merged into a running state.

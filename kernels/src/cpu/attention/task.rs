@@ -8,8 +8,9 @@ use rayon::prelude::*;
 
 use super::buffers::{Buffers, KEYS, PART, STRIDE, Sizes};
 use super::finish::divide;
-use super::view::{Heads, HeadsView, Shape};
+use super::view::{Heads, HeadsView};
 use crate::KernelError;
+use crate::args::HeadsShape;
 use crate::cpu::check;
 use crate::cpu::gemm::{LANES, Micro, Store, Tile, flat};
 use crate::cpu::scratch::with_scratch;
@@ -54,7 +55,7 @@ pub(super) enum Output<'a> {
 
 impl Inputs<'_> {
     /// `[batch, q_rows, heads, dim]`.
-    pub(super) fn q_shape(&self) -> Shape {
+    pub(super) fn q_shape(&self) -> HeadsShape {
         [self.batch, self.q_rows, self.heads, self.dim]
     }
 

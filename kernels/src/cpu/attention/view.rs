@@ -4,7 +4,7 @@
 //! the same time.
 
 use crate::KernelError;
-use crate::cpu::check;
+use crate::args::{HeadsShape, heads_apart, heads_fit};
 use crate::cpu::split::Scattered;
 
 /// A strided view `[batch, rows, heads, head_dim]`; the last dimension is dense and the first element
@@ -34,19 +34,16 @@ pub struct HeadsViewMut<'a> {
     pub head_stride: usize,
 }
 
-/// `[batch, rows, heads, head_dim]`.
-pub(super) type Shape = [usize; 4];
-
 impl<'a> HeadsView<'a> {
     /// Refuses data that end before the view.
     pub(super) fn check(
         &self,
         kernel: &'static str,
         operand: &'static str,
-        shape: Shape,
+        shape: HeadsShape,
     ) -> Result<(), KernelError> {
         let strides = [self.batch_stride, self.row_stride, self.head_stride];
-        enough(kernel, operand, shape, strides, self.data.len())
+        heads_fit(kernel, operand, shape, strides, self.data.len())
     }
 
     /// One head of one row; `check` has proved that it exists.
@@ -69,19 +66,11 @@ impl<'a> HeadsViewMut<'a> {
         self,
         kernel: &'static str,
         operand: &'static str,
-        shape: Shape,
+        shape: HeadsShape,
     ) -> Result<Heads<'a>, KernelError> {
         let strides = [self.batch_stride, self.row_stride, self.head_stride];
-        enough(kernel, operand, shape, strides, self.data.len())?;
-        if overlaps(shape, strides) {
-            let expected = format!("strides that keep the elements of {shape:?} apart");
-            return Err(check::argument(
-                kernel,
-                operand,
-                expected,
-                format!("{strides:?}"),
-            ));
-        }
+        heads_fit(kernel, operand, shape, strides, self.data.len())?;
+        heads_apart(kernel, operand, shape, strides)?;
         Ok(Heads {
             data: Scattered::new(self.data),
             strides,
@@ -101,48 +90,4 @@ impl Heads<'_> {
         // SAFETY: the heads of a checked view do not overlap, and the caller promises the rest.
         unsafe { self.data.slice(first, dim) }
     }
-}
-
-fn enough(
-    kernel: &'static str,
-    operand: &'static str,
-    shape: Shape,
-    strides: [usize; 3],
-    found: usize,
-) -> Result<(), KernelError> {
-    if shape.contains(&0) {
-        return Ok(());
-    }
-    let mut last = [shape[3], 0, 0, 0];
-    for (i, stride) in strides.into_iter().enumerate() {
-        last[i + 1] = check::product(kernel, operand, &[shape[i] - 1, stride])?;
-    }
-    let expected = check::sum(kernel, operand, last)?;
-    if found < expected {
-        return Err(KernelError::Length {
-            kernel,
-            operand,
-            expected,
-            found,
-        });
-    }
-    Ok(())
-}
-
-/// Whether a view may have an element twice: each dimension, the narrowest stride first, must step
-/// over all that the narrower ones span. The extents were checked by `enough`.
-fn overlaps(shape: Shape, strides: [usize; 3]) -> bool {
-    if shape.contains(&0) {
-        return false;
-    }
-    let mut steps = [0, 1, 2].map(|i| (strides[i], shape[i] - 1));
-    steps.sort_unstable();
-    let mut span = shape[3];
-    for (stride, count) in steps.into_iter().filter(|&(_, count)| count > 0) {
-        if stride < span {
-            return true;
-        }
-        span += stride * count;
-    }
-    false
 }

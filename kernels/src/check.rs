@@ -5,7 +5,7 @@
 use crate::KernelError;
 
 /// The product of `factors`, refused when it does not fit `usize`.
-pub(super) fn product(
+pub(crate) fn product(
     kernel: &'static str,
     argument: &'static str,
     factors: &[usize],
@@ -15,7 +15,7 @@ pub(super) fn product(
 }
 
 /// The sum of `terms`, refused when it does not fit `usize`.
-pub(super) fn sum(
+pub(crate) fn sum(
     kernel: &'static str,
     argument: &'static str,
     terms: impl IntoIterator<Item = usize>,
@@ -30,7 +30,7 @@ pub(super) fn sum(
 }
 
 /// Refuses an operand whose length is not exactly `expected`.
-pub(super) fn length(
+pub(crate) fn length(
     kernel: &'static str,
     operand: &'static str,
     expected: usize,
@@ -48,7 +48,7 @@ pub(super) fn length(
 }
 
 /// Refuses an optional operand that is given with another length.
-pub(super) fn optional_length<T>(
+pub(crate) fn optional_length<T>(
     kernel: &'static str,
     operand: &'static str,
     expected: usize,
@@ -58,7 +58,7 @@ pub(super) fn optional_length<T>(
 }
 
 /// A [`KernelError::Argument`] with its texts.
-pub(super) fn argument(
+pub(crate) fn argument(
     kernel: &'static str,
     argument: &'static str,
     expected: impl Into<String>,

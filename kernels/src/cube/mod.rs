@@ -1,0 +1,60 @@
+//! Kernels for GPUs, one family per file, written in CubeCL and compiled for the device at run time.
+//!
+//! A kernel's arguments are a struct of numbers and [`Operand`]s (`buffer, offset, len, element`) with a
+//! method `calls(&device)`, which checks them and describes the launches as [`Call`]s. A [`Queue`]
+//! prepares a call once and launches it many times: [`WgpuQueue`] through CubeCL's client, others
+//! by compiling [`Call::kernel`] themselves and passing addresses, [`Call::info`] and [`Call::grid`].
+//!
+//! Invariants: arithmetic is f32, whatever the operands store; the bits of a row (head, pixel) depend
+//! neither on the number of rows nor on how operands are aligned; no cube reads what another one of
+//! the same launch writes, and there are no atomics. Operands of a call may share a buffer; a result
+//! may be an input itself where the call says so, because a unit reads such an input only where it
+//! writes afterwards. No shape is refused for what it is divisible by.
+//!
+//! # To add a kernel
+//!
+//! 1. A file named as that of the CPU kernel, with a struct of the same fields (`Operand<B>` in place
+//!    of slices; plain types such as [`ModSegment`](crate::ModSegment) come from the crate's root)
+//!    and `calls`, which checks lengths with `check::*` and `Operand::length`, element types with
+//!    `same_element` (activations) or `Operand::is` (f32 vectors), in this order of arguments.
+//! 2. A private `#[cube(launch_unchecked)]` function: arrays first, then `lead: &Sequence<u32>` with a
+//!    number for each array, the place of its first vector (`x[lead[0] as usize + i]`), then scalars
+//!    (`u32`, `f32`, `&Sequence<u32>` for lists), then `#[comptime]` choices, then
+//!    `#[define(E)] _element: StorageType` for each element type. Sizes are scalars, not choices:
+//!    every set of choices is another kernel to compile. An input that may be the result is declared
+//!    `&mut`, so that no compiler assumes the two apart.
+//! 3. `name::Name::<R>::new(units(..), device.client(), array().., list(arrays), ().., n, choices..,
+//!    element.storage())` has one argument per parameter: `n` stands for the `Size` parameter, in
+//!    front of the choices. `call::Builder` takes operands and scalars in the order of the
+//!    parameters; `line(cubes)` is a grid to be counted with `CUBE_POS` or `ABSOLUTE_POS`.
+//! 4. `fours` reads and writes four elements whether vectors can be used or not; `operand::width` says
+//!    whether they can.
+//! 5. A test in `tests/cube/` against the CPU kernel, odd sizes and skews included.
+
+#![allow(
+    clippy::too_many_arguments,
+    reason = "a kernel's parameters are its bindings"
+)]
+
+mod activation;
+mod call;
+mod device;
+mod fours;
+mod math;
+mod norm;
+mod operand;
+mod queue;
+mod segments;
+#[cfg(feature = "wgpu")]
+mod wgpu;
+
+pub use activation::{Activate, GatedGelu};
+pub use call::{Call, Kernel};
+pub use device::Device;
+pub use math::Function;
+pub use norm::{Norm, NormModulate};
+pub use operand::{Element, Operand};
+pub use queue::Queue;
+pub use segments::Mods;
+#[cfg(feature = "wgpu")]
+pub use wgpu::{WgpuLaunch, WgpuQueue};

@@ -1,0 +1,13 @@
+//! The CubeCL kernels against the CPU kernels, in f32 and f16, on whatever device wgpu finds.
+//!
+//! All operands of a test lie in one buffer, with elements between them that nobody may change.
+
+#![cfg(feature = "wgpu")]
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod activation;
+mod arena;
+mod norm;
