@@ -281,12 +281,19 @@ impl<B: Backend> Member<B> {
 
     fn call(&self, order: Order, recorder: &mut Recorder<'_>) -> Result<(), RuntimeError> {
         match order {
-            Order::Init => self.list(&self.program.init, Phase::Init, recorder),
+            Order::Init => self.list(&self.program.init, Phase::Init, recorder)?,
             Order::Steps => {
                 self.list(&self.program.steps, Phase::Steps, recorder)?;
-                self.carry()
+                self.carry()?;
             }
         }
+        self.finish()
+    }
+
+    /// Waits until everything has ended on the rank's lane, so that late errors come out.
+    fn finish(&self) -> Result<(), RuntimeError> {
+        let shared = &*self.shared;
+        shared.backend.finish(&shared.lanes[self.rank.0])
     }
 
     fn carry(&self) -> Result<(), RuntimeError> {
@@ -310,7 +317,11 @@ impl<B: Backend> Member<B> {
             }
             self.shared.positions.enter(self.rank, phase, index);
             let begin = recorder.begin();
-            let result = self.act(&ready.action);
+            let mut result = self.act(&ready.action);
+            if begin.is_some() {
+                // A trace shows when steps end, not when they are handed to a device.
+                result = result.and_then(|()| self.finish());
+            }
             recorder.end(ready, begin);
             result?;
         }

@@ -2,9 +2,12 @@
 //!
 //! Invariants: a backend has no shape logic; it resolves every operand and kernel once, when a session
 //! is created, so that the step loop neither allocates nor decides. A [`View`] is an address in the
-//! backend's memory, so fabrics and the executor need not know what kind of memory it is.
+//! backend's memory, so fabrics and the executor need not know what kind of memory it is. Launches and
+//! copies may return before they have ended; whatever is launched, copied or read later, by any rank
+//! that has been told of it, sees their results.
 
 pub mod cpu;
+pub(crate) mod resolved;
 
 use crate::boxes::Boxes;
 use crate::{Checkpoint, RuntimeError};
@@ -129,6 +132,12 @@ pub trait Backend: Copier + 'static {
     /// As for [`Copier::copy`], for the operands of the call; and the memory that the call was
     /// prepared for is still allocated.
     unsafe fn launch(&self, lane: &Self::Lane, launch: &Self::Launch) -> Result<(), KernelError>;
+
+    /// Waits until all that was launched and copied on the lane has ended.
+    ///
+    /// # Errors
+    /// What a device finds out after a launch or a copy has returned.
+    fn finish(&self, lane: &Self::Lane) -> Result<(), RuntimeError>;
 
     /// Copies `boxes` from `host`, elements of the view's type, to a buffer.
     ///

@@ -5,6 +5,7 @@
 //! have another shape than the plan expects, or a type that is not a floating type of 16, 32 or 64 bits.
 
 use super::{Checkpoint, StoredDType, StoredTensor};
+use crate::backend::resolved::Layout;
 use crate::boxes::Boxes;
 use crate::tensor::zeroed;
 use crate::{FileFault, ResolveFault, RuntimeError};
@@ -30,7 +31,7 @@ impl LoadedWeight {
     /// # Errors
     /// Names the tensor and its file, with the shape or type that was expected and found.
     pub fn load(checkpoint: &Checkpoint, weight: &Weight) -> Result<Self, RuntimeError> {
-        let data = cut(weight, join(checkpoint, weight)?)?;
+        let data = elements(checkpoint, weight)?;
         let misfit = || ResolveFault::WeightShape {
             layout: weight.layout,
             shape: weight.shape.clone(),
@@ -62,15 +63,21 @@ impl LoadedWeight {
             }
         }
     }
+}
 
-    /// Layout of the elements.
-    pub const fn layout(&self) -> WeightLayout {
+impl Layout for LoadedWeight {
+    fn layout(&self) -> WeightLayout {
         match self {
             Self::Plain(_) => WeightLayout::Plain,
             Self::Linear(_) => WeightLayout::Linear,
             Self::Conv3d(_) => WeightLayout::Conv3d,
         }
     }
+}
+
+/// The elements of a weight that the rank holds, in their plain order.
+pub(crate) fn elements(checkpoint: &Checkpoint, weight: &Weight) -> Result<Vec<f32>, RuntimeError> {
+    cut(weight, join(checkpoint, weight)?)
 }
 
 /// The elements of a stored tensor in single precision, or `None` for a type that is not a floating

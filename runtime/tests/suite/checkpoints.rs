@@ -179,7 +179,7 @@ fn convolutions_are_packed_and_cut_weights_keep_their_layout() {
     let folder = Folder::of(&[("conv", numbers(&[2, 1, 3, 1, 1]))]);
     let conv = weight("conv", &[2, 1, 3, 1, 1], WeightLayout::Conv3d);
     let loaded = LoadedWeight::load(&folder.open().unwrap(), &conv).unwrap();
-    assert_eq!(loaded.layout(), WeightLayout::Conv3d);
+    assert!(matches!(loaded, LoadedWeight::Conv3d(_)));
 }
 
 #[test]

@@ -4,8 +4,9 @@
 //! last user of the rank's memory is gone; every view lies inside its region. All access is through
 //! raw addresses, so ranks may read each other's buffers while other buffers are written.
 
+use crate::RuntimeError;
 use crate::backend::View;
-use crate::{ResolveFault, RuntimeError};
+use crate::backend::resolved::view_in;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use terrace_plan::{Buffer, BufferId, DType, Rank, RankPlan, Region};
@@ -98,25 +99,10 @@ impl Block {
     }
 
     fn view(&self, rank: Rank, id: BufferId, buffer: &Buffer) -> Result<View, RuntimeError> {
-        let end = buffer
-            .bytes()
-            .and_then(|bytes| bytes.checked_add(buffer.offset))
-            .filter(|&end| end <= self.layout.size());
-        if end.is_none() || !buffer.offset.is_multiple_of(Buffer::ALIGNMENT) {
-            return Err(ResolveFault::BufferOutOfRange {
-                rank,
-                buffer: id,
-                offset: buffer.offset,
-                len: buffer.len,
-                dtype: buffer.dtype,
-                region_bytes: self.layout.size(),
-            }
-            .into());
-        }
         debug_assert!(buffer.dtype.bytes() <= DType::F32.bytes());
-        // SAFETY: the range lies in the block and is aligned; `CpuMemory` keeps the block allocated,
-        // and a session keeps the memory of all ranks until the last of its threads has ended.
-        Ok(unsafe { View::new(self.address + buffer.offset, buffer.len, buffer.dtype) })
+        // SAFETY: `CpuMemory` keeps the block allocated, and a session keeps the memory of all ranks
+        // until the last of its threads has ended.
+        unsafe { view_in(self.address, self.layout.size(), rank, id, buffer) }
     }
 }
 

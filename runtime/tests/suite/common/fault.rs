@@ -164,6 +164,10 @@ impl Backend for Faulty {
         unsafe { Cpu.launch(lane, &launch.call) }
     }
 
+    fn finish(&self, lane: &Self::Lane) -> Result<(), RuntimeError> {
+        Cpu.finish(lane)
+    }
+
     unsafe fn upload(&self, host: &[u8], dst: View, boxes: &Boxes) -> Result<(), RuntimeError> {
         // SAFETY: the same contract.
         unsafe { Cpu.upload(host, dst, boxes) }
