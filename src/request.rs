@@ -50,6 +50,8 @@ pub enum Precision {
     F32,
     /// The upper half of an f32.
     Bf16,
+    /// Integers of 8 bits with scales for the products over the joint sequence, bf16 elsewhere.
+    Int8,
 }
 
 /// What of the model is computed, at which size. Sizes of latents are frames, rows, columns.
@@ -199,6 +201,7 @@ impl From<Precision> for DType {
         match precision {
             Precision::F32 => Self::F32,
             Precision::Bf16 => Self::Bf16,
+            Precision::Int8 => Self::I8,
         }
     }
 }

@@ -88,7 +88,7 @@ pub enum CompileError {
         to: String,
     },
     /// No product has the element type asked for.
-    #[error("no matrix product has element type {found}; use f32 or bf16")]
+    #[error("no matrix product has element type {found}; use f32, bf16 or i8")]
     Precision {
         /// Element type asked for.
         found: terrace_plan::DType,

@@ -19,8 +19,8 @@ pub struct CompileOptions {
     pub mesh: Mesh,
     /// Where slices may be cut.
     pub granularity: SliceGranularity,
-    /// Element type of matrix products and convolutions: f32, or bf16 with f32 sums. Everything
-    /// between them is f32.
+    /// Element type of matrix products and convolutions: f32, bf16 with f32 sums, or i8 with exact sums
+    /// where the pass that chooses allows it and bf16 elsewhere. Everything between them is f32.
     pub dtype: DType,
 }
 

@@ -96,14 +96,14 @@ impl HostTensor {
     /// A tensor of zeros.
     ///
     /// # Errors
-    /// When there is no memory of this size, or for a half-precision type, which host tensors do not
-    /// have.
+    /// When there is no memory of this size, or for a type of less than 32 bits, which host tensors do
+    /// not have.
     pub fn zeros(shape: impl Into<Vec<usize>>, dtype: DType) -> Result<Self, RuntimeError> {
         let shape = shape.into();
         let data = match dtype {
             DType::F32 => elements(&shape).and_then(zeroed).map(TensorData::F32),
             DType::U32 => elements(&shape).and_then(zeroed).map(TensorData::U32),
-            DType::F16 | DType::Bf16 => return Err(RuntimeError::HostDType { dtype }),
+            DType::F16 | DType::Bf16 | DType::I8 => return Err(RuntimeError::HostDType { dtype }),
         };
         match data {
             Some(data) => Self::new(shape, data),

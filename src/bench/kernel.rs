@@ -49,6 +49,7 @@ pub fn gemm(
     let weight = Cpu.enter(&lane, || match precision {
         Precision::F32 => PackedLinear::pack(n, k, weight.as_f32()?).map_err(Error::from),
         Precision::Bf16 => PackedLinear::pack_bf16(n, k, weight.as_f32()?).map_err(Error::from),
+        Precision::Int8 => PackedLinear::pack_i8(n, k, weight.as_f32()?).map_err(Error::from),
     })?;
     let x = tensors::noise(vec![rows, k])?;
     let x = x.as_f32()?;

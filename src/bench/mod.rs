@@ -145,6 +145,7 @@ impl From<Precision> for Operands {
         match precision {
             Precision::F32 => Self::F32,
             Precision::Bf16 => Self::Bf16,
+            Precision::Int8 => Self::I8,
         }
     }
 }

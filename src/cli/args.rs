@@ -348,6 +348,9 @@ pub enum DType {
     F32,
     /// The upper half of an f32.
     Bf16,
+    /// Integers of 8 bits in the transformer's blocks, bf16 elsewhere.
+    #[value(alias = "i8")]
+    Int8,
 }
 
 /// Form of an answer.

@@ -15,7 +15,7 @@ pub fn devices(_args: args::Devices, console: &Console) -> Result<(), Error> {
         .collect();
     console.result(
         &format!(
-            "cpu  {name}: {}, {} by default, kernels {chosen} (available: {}), dtypes f32 and bf16",
+            "cpu  {name}: {}, {} by default, kernels {chosen} (available: {}), dtypes f32, bf16 and int8",
             count(cores, "core"),
             count(threads, "thread"),
             sets.join(", "),
@@ -28,7 +28,7 @@ pub fn devices(_args: args::Devices, console: &Console) -> Result<(), Error> {
             "threads": threads,
             "instruction_set": chosen,
             "instruction_sets": sets,
-            "dtypes": ["f32", "bf16"],
+            "dtypes": ["f32", "bf16", "int8"],
         }),
     );
     Ok(())

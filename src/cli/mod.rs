@@ -97,6 +97,7 @@ impl args::Precision {
         match self.dtype {
             args::DType::F32 => Precision::F32,
             args::DType::Bf16 => Precision::Bf16,
+            args::DType::Int8 => Precision::Int8,
         }
     }
 }

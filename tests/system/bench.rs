@@ -24,11 +24,11 @@ fn measure(args: &[&str]) -> Value {
 #[test]
 fn kernels_are_counted_by_their_sizes() {
     let sizes = ["--rows", "3", "--k", "40", "--n", "17", "--threads", "1"];
-    for dtype in ["f32", "bf16"] {
+    for (dtype, name) in [("f32", "f32"), ("bf16", "bf16"), ("int8", "i8")] {
         let found = measure(&[&["gemm", "--dtype", dtype], &sizes[..]].concat());
         assert_eq!(found["flops"], 2 * 3 * 40 * 17);
         assert_eq!(found["threads"], 1);
-        assert_eq!(found["dtype"], dtype);
+        assert_eq!(found["dtype"], name);
     }
     let sizes = ["--tokens", "50", "--heads", "3", "--head-dim", "20"];
     let found = measure(&[&["attention"], &sizes[..]].concat());

@@ -191,34 +191,41 @@ fn a_checkpoint_in_shards_is_read() {
     assert!(error(sample, expected["sample"].as_f32().unwrap()) < 1e-5);
 }
 
-#[test]
-fn bf16_products_are_close_and_do_not_depend_on_the_ranks() {
+/// The sample of a reference case in an element type on so many ranks, and its error.
+fn rounded_forward(dtype: &str, ranks: &str) -> (Vec<f32>, f64) {
     let folder = tempfile::tempdir().unwrap();
     let case = golden("rotary-native");
     let expected = tensors("rotary-native/case.safetensors");
     let inputs = case.join("case.safetensors");
-    let mut samples = Vec::new();
-    for ranks in ["1", "3"] {
-        let args = [
-            "forward",
-            "--model",
-            text(&case),
-            "--inputs",
-            text(&inputs),
-            "--output",
-            "o.safetensors",
-            "--dtype",
-            "bf16",
-            "--ulysses-degree",
-            ranks,
-        ];
-        succeed(folder.path(), &args);
-        let found = terrace::tensors::read(&folder.path().join("o.safetensors")).unwrap();
-        samples.push(found["sample"].as_f32().unwrap().to_vec());
+    let args = [
+        "forward",
+        "--model",
+        text(&case),
+        "--inputs",
+        text(&inputs),
+        "--output",
+        "o.safetensors",
+        "--dtype",
+        dtype,
+        "--ulysses-degree",
+        ranks,
+    ];
+    succeed(folder.path(), &args);
+    let found = terrace::tensors::read(&folder.path().join("o.safetensors")).unwrap();
+    let sample = found["sample"].as_f32().unwrap();
+    let error = error(sample, expected["sample"].as_f32().unwrap());
+    (sample.to_vec(), error)
+}
+
+#[test]
+fn rounded_products_are_close_and_do_not_depend_on_the_ranks() {
+    let mut last = 1e-5;
+    for (dtype, largest) in [("bf16", 1e-2), ("int8", 4e-2)] {
+        let (sample, error) = rounded_forward(dtype, "1");
+        assert!((last..largest).contains(&error), "{dtype}: {error}");
+        assert!(rounded_forward(dtype, "3").0 == sample, "{dtype}");
+        last = error;
     }
-    assert!(samples[0] == samples[1]);
-    let error = error(&samples[0], expected["sample"].as_f32().unwrap());
-    assert!((1e-5..1e-2).contains(&error), "{error}");
 }
 
 #[test]

@@ -15,6 +15,8 @@ pub enum DType {
     Bf16,
     /// Unsigned 32-bit integers: token ids and generator keys.
     U32,
+    /// Signed 8-bit integers with a scale per row: weights of matrix products only.
+    I8,
 }
 
 impl DType {
@@ -23,6 +25,7 @@ impl DType {
         match self {
             Self::F32 | Self::U32 => 4,
             Self::F16 | Self::Bf16 => 2,
+            Self::I8 => 1,
         }
     }
 
@@ -33,12 +36,13 @@ impl DType {
             Self::F16 => "f16",
             Self::Bf16 => "bf16",
             Self::U32 => "u32",
+            Self::I8 => "i8",
         }
     }
 
     /// The type with this lower-case name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::F32, Self::F16, Self::Bf16, Self::U32]
+        [Self::F32, Self::F16, Self::Bf16, Self::U32, Self::I8]
             .into_iter()
             .find(|dtype| dtype.name() == name)
     }

@@ -1,7 +1,13 @@
 //! choose-precision: weights of matrix products and convolutions take the element type asked for.
 //!
-//! A weight in bf16 makes its product one of bf16 numbers with f32 sums: the kernel rounds the other
-//! operand on its way in. Vectors and tables stay f32, as does everything between the products.
+//! A weight in bf16 makes its product one of bf16 numbers with f32 sums, one in i8 a product of integers
+//! with a scale for each row: the kernel rounds the other operand on its way in. Vectors and tables stay
+//! f32, as does everything between the products.
+//!
+//! Where i8 is asked for, it is taken by the products over the joint sequence, which is a dimension of
+//! several segments: those of the transformer's blocks, nearly all of its work, each between a norm and a
+//! sum that evens out what rounding does. All others take bf16: embeddings and the last projection see
+//! the numbers of the model's ports, and those of the time step scale whole rows.
 //!
 //! ```text
 //! before  %1 = weight layout=linear from=["w" [8, 4]] : f32[o=8, i=4]
@@ -21,15 +27,20 @@ use terrace_plan::{DType, WeightLayout};
 /// No product has the element type of the options.
 pub fn run(graph: &mut Graph, options: &CompileOptions) -> Result<(), CompileError> {
     match options.dtype {
-        DType::F32 | DType::Bf16 => {}
+        DType::F32 | DType::Bf16 | DType::I8 => {}
         found @ (DType::F16 | DType::U32) => return Err(CompileError::Precision { found }),
     }
     for id in graph.order() {
-        if let Some(weight) = product_weight(graph, id)
-            && weight.dtype != options.dtype
-        {
+        let Some(weight) = product_weight(graph, id) else {
+            continue;
+        };
+        let dtype = match options.dtype {
+            DType::I8 if !joint(graph, id) => DType::Bf16,
+            dtype => dtype,
+        };
+        if weight.dtype != dtype {
             let weight = Weight {
-                dtype: options.dtype,
+                dtype,
                 ..weight.clone()
             };
             let path = graph.node(id).path.clone();
@@ -48,4 +59,13 @@ fn product_weight(graph: &Graph, id: NodeId) -> Option<&Weight> {
         WeightLayout::Plain => None,
         WeightLayout::Linear | WeightLayout::Conv3d => Some(weight),
     }
+}
+
+/// Whether all users of a weight are products over rows of several segments.
+fn joint(graph: &Graph, weight: NodeId) -> bool {
+    graph.users(weight).into_iter().all(|user| {
+        let node = graph.node(user);
+        let mut rows = node.ty.dims.iter().rev().skip(1);
+        matches!(node.op, Op::Linear(_)) && rows.any(|dim| dim.segments.len() > 1)
+    })
 }

@@ -43,6 +43,7 @@ words!(DType {
     DType::F16 => "f16",
     DType::Bf16 => "bf16",
     DType::U32 => "u32",
+    DType::I8 => "i8",
 });
 
 words!(Stage {

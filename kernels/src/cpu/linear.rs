@@ -42,6 +42,16 @@ impl PackedLinear {
         Self::pack_as(Precision::Bf16, n, k, weight)
     }
 
+    /// Packs a weight `[n, k]` as integers of 8 bits with a scale for each row of it. The product gives
+    /// each row of its input a scale and rounds it to such integers as well: a quarter of the memory, and
+    /// faster than bf16 on every instruction set. Sums are exact, so the result is the same on all of them.
+    ///
+    /// # Errors
+    /// As for [`PackedLinear::pack`], and when `k` is so large that a sum may not fit 32 bits.
+    pub fn pack_i8(n: usize, k: usize, weight: &[f32]) -> Result<Self, KernelError> {
+        Self::pack_as(Precision::I8, n, k, weight)
+    }
+
     fn pack_as(
         precision: Precision,
         n: usize,

@@ -15,6 +15,7 @@ mod embedding;
 mod gate;
 mod gemm;
 mod group_norm;
+mod int8;
 mod join;
 mod linear;
 mod math;

@@ -20,6 +20,8 @@ pub enum Operands {
     F32,
     /// Pairs of bf16.
     Bf16,
+    /// Integers of 8 bits, whose sums are integers too.
+    I8,
 }
 
 /// Rounds between two looks at the clock: about 20 microseconds of work.
@@ -35,6 +37,7 @@ pub fn peak_flops(set: InstructionSet, operands: Operands, time: Duration) -> f6
     let precision = match operands {
         Operands::F32 => Precision::F32,
         Operands::Bf16 => Precision::Bf16,
+        Operands::I8 => Precision::I8,
     };
     let window = time / WINDOWS;
     (0..WINDOWS)
@@ -87,6 +90,8 @@ fn chains<S: Simd, const COUNT: usize>(s: S, precision: Precision) -> f64 {
             *sum = match precision {
                 Precision::Bf16 if S::DOT => s.dot(a, b, *sum),
                 Precision::F32 | Precision::Bf16 => s.mul_add(a, b, *sum),
+                // The product must depend on the sum, or it would be computed once.
+                Precision::I8 => s.dot_integers(a, *sum, *sum),
             };
         }
     }
@@ -94,6 +99,8 @@ fn chains<S: Simd, const COUNT: usize>(s: S, precision: Precision) -> f64 {
     let per_lane = match precision {
         Precision::Bf16 if S::DOT => 4,
         Precision::F32 | Precision::Bf16 => 2,
+        Precision::I8 if S::QUADS => 8,
+        Precision::I8 => 4,
     };
     (ROUNDS * COUNT * S::LANES * per_lane) as f64
 }

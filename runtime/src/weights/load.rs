@@ -44,6 +44,7 @@ impl LoadedWeight {
                 };
                 let packed = match weight.dtype {
                     DType::Bf16 => PackedLinear::pack_bf16(n, k, &data),
+                    DType::I8 => PackedLinear::pack_i8(n, k, &data),
                     DType::F32 | DType::F16 | DType::U32 => PackedLinear::pack(n, k, &data),
                 };
                 Ok(Self::Linear(Arc::new(packed?)))
@@ -55,7 +56,7 @@ impl LoadedWeight {
                 let kernel = [kt, kh, kw];
                 let packed = match weight.dtype {
                     DType::Bf16 => PackedConv3d::pack_bf16(cout, cin, kernel, &data),
-                    DType::F32 | DType::F16 | DType::U32 => {
+                    DType::F32 | DType::F16 | DType::U32 | DType::I8 => {
                         PackedConv3d::pack(cout, cin, kernel, &data)
                     }
                 };

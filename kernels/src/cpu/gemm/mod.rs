@@ -1,11 +1,12 @@
 //! The matrix product behind `Linear` and `Conv3d`: packed weights, rows that are copied block by block
 //! into a small buffer, micro-tiles in registers, and an epilogue that writes each row once.
 //!
-//! Invariants: one element of the result is the sum over blocks of [`DEPTH`] columns, in order, of a
-//! sum over the columns of a block, in order. Neither depends on the other rows and columns, on the
-//! instruction set's tile, on the division into tasks or on the number of threads.
+//! Invariants: one element of the result is the sum over blocks of columns, in order, of a sum over the
+//! columns of a block, in order; sums of integers are exact. Neither depends on the other rows and
+//! columns, on the instruction set's tile, on the division into tasks or on the number of threads.
 
 mod panels;
+mod scales;
 mod tile;
 
 use std::ops::Range;
@@ -13,18 +14,27 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::bf16;
+use super::int8::{self, Scale};
 use super::scratch::with_scratch;
 use super::simd::{InstructionSet, Kernel, Simd};
 use super::split::Scattered;
 use panels::DEPTH;
+use panels::elements;
 pub(super) use panels::{LANES, Line, Panels, Precision, flat};
+use scales::with_scales;
 pub(super) use tile::{Micro, Store, Tile};
 
+/// Elements of a buffered row: a block of f32, or of integers widened to 16 bits.
+const WORDS: usize = 256;
+
 /// Elements between the buffered rows: not a power of two, so that they use different cache sets.
-const STRIDE: usize = DEPTH + LANES;
+const STRIDE: usize = WORDS + LANES;
 
 /// Rows of the largest tile, at most: what is added to the rows of a buffer.
 const TILE_ROWS: usize = 16;
+
+/// Panels of the largest tile.
+const TILE_PANELS: usize = 2;
 
 /// Rows of a task at most; a multiple of the tile rows of every instruction set.
 const ROWS: usize = 168;
@@ -62,28 +72,54 @@ pub(super) fn multiply(
     if rows == 0 || n == 0 {
         return;
     }
-    let grid = Grid::new(rows, n, weight.k());
     let y = Scattered::new(y);
+    with_scales(rows, weight, product, |scales| {
+        divide(set, rows, weight, product, scales, &y);
+    });
+}
+
+/// Computes the rows in tasks, given the scales of rows that become integers.
+fn divide(
+    set: InstructionSet,
+    rows: usize,
+    weight: &Panels,
+    product: &impl Product,
+    scales: &[Scale],
+    y: &Scattered<'_>,
+) {
+    let grid = Grid::new(rows, weight.n(), weight.k());
     (0..grid.tasks())
         .into_par_iter()
         .with_max_len(1)
         .for_each(|task| {
             let (rows, columns) = grid.task(task);
             let height = rows.len() + TILE_ROWS;
-            let lines = height * (STRIDE + sums_stride(&columns)) / LANES;
+            let wide = wide_lines(weight.precision()) * LANES;
+            let lines = (height * (STRIDE + sums_stride(&columns)) + wide) / LANES;
             with_scratch(lines, |scratch| {
-                let (x, sums) = flat(scratch).split_at_mut(height * STRIDE);
+                let (panels, rest) = flat(scratch).split_at_mut(wide);
+                let (x, sums) = rest.split_at_mut(height * STRIDE);
                 set.run(Block {
                     rows,
                     columns,
                     weight,
                     product,
+                    scales,
+                    panels,
                     x,
                     sums,
-                    y: &y,
+                    y,
                 });
             });
         });
+}
+
+/// Lines of the panels whose integers a task widens.
+fn wide_lines(precision: Precision) -> usize {
+    match precision {
+        Precision::F32 | Precision::Bf16 => 0,
+        Precision::I8 => TILE_PANELS * 2 * precision.lines(DEPTH),
+    }
 }
 
 /// Elements between the rows of the sums: the columns' panels, and a line so that it is no power of two.
@@ -140,6 +176,10 @@ struct Block<'a, P> {
     columns: Range<usize>,
     weight: &'a Panels,
     product: &'a P,
+    /// Scales of all rows, when they become integers.
+    scales: &'a [Scale],
+    /// A few panels of integers of the current block, widened where that is needed.
+    panels: &'a mut [f32],
     /// The rows of x in the current block of columns, [`STRIDE`] apart.
     x: &'a mut [f32],
     /// Sums of all rows and columns.
@@ -150,36 +190,49 @@ struct Block<'a, P> {
 impl<P: Product> Kernel for Block<'_, P> {
     #[inline(always)]
     fn run<S: Micro>(mut self, simd: S) {
-        let k = self.weight.k();
+        let (k, depth) = (self.weight.k(), self.weight.precision().depth());
         // Without columns of x there is still one block, which sets the sums to zero.
-        for block in 0..k.div_ceil(DEPTH).max(1) {
-            let depth = block * DEPTH..k.min((block + 1) * DEPTH);
-            self.pack::<S>(depth.clone());
-            let store = if block == 0 { Store::Set } else { Store::Add };
-            self.tiles(simd, depth, store);
+        for block in 0..k.div_ceil(depth).max(1) {
+            let terms = block * depth..k.min((block + 1) * depth);
+            self.pack::<S>(terms.clone());
+            let store = match (block, self.weight.precision()) {
+                (0, _) => Store::Set,
+                (_, Precision::F32 | Precision::Bf16) => Store::Add,
+                (_, Precision::I8) => Store::AddIntegers,
+            };
+            self.tiles(simd, terms, store);
         }
-        self.finish();
+        self.finish::<S>();
     }
 }
 
 impl<P: Product> Block<'_, P> {
     /// Copies a block of the rows' columns. Rows behind the last are zero, so that tiles which hang
     /// over compute with ordinary numbers.
+    #[inline(always)]
     fn pack<S: Simd>(&mut self, depth: Range<usize>) {
         self.x[self.rows.len() * STRIDE..].fill(0.0);
         for (row, out) in self.rows.clone().zip(self.x.chunks_exact_mut(STRIDE)) {
-            self.product
-                .pack(row, depth.clone(), &mut out[..depth.len()]);
             match self.weight.precision() {
-                Precision::F32 => {}
+                Precision::F32 => self
+                    .product
+                    .pack(row, depth.clone(), &mut out[..depth.len()]),
                 Precision::Bf16 => {
                     let even = depth.len().next_multiple_of(2);
+                    self.product
+                        .pack(row, depth.clone(), &mut out[..depth.len()]);
                     out[depth.len()..even].fill(0.0);
                     if S::DOT {
                         bf16::pair_up(&mut out[..even]);
                     } else {
                         bf16::round_all(&mut out[..even]);
                     }
+                }
+                Precision::I8 => {
+                    let mut terms = [0.0; DEPTH];
+                    let terms = &mut terms[..depth.len()];
+                    self.product.pack(row, depth.clone(), terms);
+                    pack_integers::<S>(terms, self.scales[row], out);
                 }
             }
         }
@@ -193,15 +246,23 @@ impl<P: Product> Block<'_, P> {
         let panels = self.columns.len().div_ceil(LANES);
         let (first, stride) = (self.columns.start / LANES, sums_stride(&self.columns));
         let precision = self.weight.precision();
-        let lines = precision.lines(depth.len());
-        let a_depth = match precision {
-            Precision::Bf16 if !S::DOT => 2,
-            Precision::F32 | Precision::Bf16 => 1,
+        let stored = precision.lines(depth.len());
+        let (lines, a_depth) = match precision {
+            Precision::I8 if !S::QUADS => (2 * stored, 1),
+            Precision::Bf16 if !S::DOT => (stored, 2),
+            Precision::F32 | Precision::Bf16 | Precision::I8 => (stored, 1),
         };
-        let ahead = (S::PANELS * lines).div_ceil(rows / S::ROWS);
+        let ahead = (S::PANELS * stored).div_ceil(rows / S::ROWS);
         for panel in (0..panels).step_by(S::PANELS) {
-            let b = self.weight.lines(depth.clone(), first + panel);
-            let mut next = b.as_ptr().wrapping_add(S::PANELS * lines);
+            let count = S::PANELS.min(panels - panel);
+            let weight = self.weight.lines(depth.clone(), first + panel);
+            let mut next = weight.as_ptr().wrapping_add(S::PANELS * stored);
+            let b = match precision {
+                Precision::I8 if !S::QUADS => {
+                    widen_panels(&weight[..count * stored], stored, self.panels)
+                }
+                Precision::F32 | Precision::Bf16 | Precision::I8 => weight.as_ptr().cast(),
+            };
             for row in (0..rows).step_by(S::ROWS) {
                 for _ in 0..ahead {
                     simd.prefetch(next.cast());
@@ -211,33 +272,74 @@ impl<P: Product> Block<'_, P> {
                     depth: lines,
                     a: self.x[row * STRIDE..].as_ptr(),
                     a_depth,
-                    b: b.as_ptr().cast(),
+                    b,
                     b_depth: LANES,
                     b_panel: lines * LANES,
                     c: self.sums[row * stride + panel * LANES..].as_mut_ptr(),
                     c_row: stride,
                     store,
                 };
-                let panels = S::PANELS.min(panels - panel);
                 // SAFETY: `x` and `sums` hold all rows of a tile, TILE_ROWS being at least S::ROWS;
-                // that many panels follow in the weight and in the sums, each of `lines` lines.
+                // that many panels follow in the weight or its widened copy and in the sums, each of
+                // `lines` lines.
                 unsafe {
                     match precision {
-                        Precision::F32 => simd.tile::<STRIDE>(panels, &tile),
-                        Precision::Bf16 => simd.pair_tile::<STRIDE>(panels, &tile),
+                        Precision::F32 => simd.tile::<STRIDE>(count, &tile),
+                        Precision::Bf16 => simd.pair_tile::<STRIDE>(count, &tile),
+                        Precision::I8 => simd.integer_tile::<STRIDE>(count, &tile),
                     }
                 }
             }
         }
     }
 
-    fn finish(&mut self) {
+    fn finish<S: Simd>(&mut self) {
         let (n, stride) = (self.weight.n(), sums_stride(&self.columns));
         let (first, count) = (self.columns.start, self.columns.len());
         for (row, sums) in self.rows.clone().zip(self.sums.chunks_exact_mut(stride)) {
+            let sums = &mut sums[..count];
+            match self.weight.precision() {
+                Precision::F32 | Precision::Bf16 => {}
+                Precision::I8 => {
+                    if S::QUADS {
+                        int8::take_excess(sums, self.weight.excess(self.columns.clone()));
+                    }
+                    let columns = self.weight.factors(self.columns.clone());
+                    int8::scale_sums(sums, self.scales[row].factor, columns);
+                }
+            }
             // SAFETY: tasks have different rows or columns, so no other one holds these elements.
             let y = unsafe { self.y.slice(row * n + first, count) };
-            self.product.finish(row, first, &mut sums[..count], y);
+            self.product.finish(row, first, sums, y);
         }
     }
+}
+
+/// Rounds the terms of a row to integers, as [`Simd::dot_integers`] takes them.
+#[inline(always)]
+fn pack_integers<S: Simd>(terms: &[f32], scale: Scale, out: &mut [f32]) {
+    let quads = terms.len().div_ceil(4);
+    if S::QUADS {
+        let bytes = int8::bytes_mut(&mut out[..quads]);
+        bytes[terms.len()..].fill(0);
+        int8::round_row(terms, scale.inverse, bytes);
+        int8::make_unsigned(bytes);
+    } else {
+        let mut rounded = [0.0; DEPTH / 4];
+        int8::round_row(terms, scale.inverse, int8::bytes_mut(&mut rounded));
+        int8::widen(&rounded[..quads], &mut out[..2 * quads]);
+    }
+}
+
+/// Widens panels of `stored` lines to `wide`, and returns where they begin.
+#[inline(always)]
+fn widen_panels(panels: &[Line], stored: usize, wide: &mut [f32]) -> *const f32 {
+    let stored = stored * LANES;
+    if stored > 0 {
+        let panels = elements(panels).chunks_exact(stored);
+        for (panel, wide) in panels.zip(wide.chunks_exact_mut(2 * stored)) {
+            int8::widen(panel, wide);
+        }
+    }
+    wide.as_ptr()
 }

@@ -8,36 +8,52 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::KernelError;
+use crate::cpu::int8::{self, Scale};
 use crate::cpu::{bf16, check};
 
 /// Columns of a panel: one AVX-512 register, two of AVX2.
 pub(in crate::cpu) const LANES: usize = 16;
 
-/// Terms that are summed before they are added to the result: a panel of that many lines stays in the
-/// first-level cache.
-pub(super) const DEPTH: usize = 256;
+/// Terms that are summed at most before they are added to the result: a panel of that many lines stays
+/// in the first-level cache.
+pub(super) const DEPTH: usize = 512;
 
-/// What the terms of a product are rounded to before they are multiplied; sums are f32.
+/// What the terms of a product are rounded to before they are multiplied; sums are f32, or exact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::cpu) enum Precision {
     /// Nothing is rounded.
     F32,
     /// Weights when they are packed, inputs when they are copied.
     Bf16,
+    /// Integers of 8 bits with a scale for each column of the weight and each row of the input, when
+    /// they are packed and copied; sums are exact in 32 bits.
+    I8,
 }
 
 impl Precision {
-    /// Lines that hold so many terms of a panel; pairs of bf16 share one.
+    /// Terms of a block, [`DEPTH`] at most.
+    #[inline(always)]
+    pub(super) fn depth(self) -> usize {
+        match self {
+            Precision::F32 | Precision::Bf16 => 256,
+            // Their sums are exact, so that blocks may be as large as the cache allows.
+            Precision::I8 => 512,
+        }
+    }
+
+    /// Lines that hold so many terms of a panel; pairs of bf16 and quads of integers share one.
     #[inline(always)]
     pub(super) fn lines(self, terms: usize) -> usize {
         match self {
             Precision::F32 => terms,
             Precision::Bf16 => terms.div_ceil(2),
+            Precision::I8 => terms.div_ceil(4),
         }
     }
 }
 
-/// The elements of one row in one panel, or of a pair of rows in bf16; a cache line, and aligned to one.
+/// The elements of one row in one panel, of a pair of rows in bf16 or of four in integers; a cache line,
+/// and aligned to one.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 pub(in crate::cpu) struct Line(pub(in crate::cpu) [f32; LANES]);
@@ -48,14 +64,31 @@ pub(in crate::cpu) fn flat(lines: &mut [Line]) -> &mut [f32] {
     unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * LANES) }
 }
 
+/// The elements of consecutive lines, for reading.
+pub(super) fn elements(lines: &[Line]) -> &[f32] {
+    // SAFETY: as above.
+    unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * LANES) }
+}
+
 /// A weight `[n, k]` as `[k / 256][n / 16][256][16]`, so that a block of terms is read in one go; the
-/// last block of terms is shorter. In bf16 a line holds two terms, `[k / 256][n / 16][128][16][2]`.
+/// last block of terms is shorter. In bf16 a line holds two terms, `[k / 256][n / 16][128][16][2]`, and
+/// of integers four, `[k / 512][n / 16][128][16][4]`.
 #[derive(Debug)]
 pub(in crate::cpu) struct Panels {
     n: usize,
     k: usize,
     precision: Precision,
     lines: Box<[Line]>,
+    columns: Columns,
+}
+
+/// What belongs to the columns of a weight of integers; empty for other weights.
+#[derive(Debug, Default)]
+struct Columns {
+    /// What the sums are multiplied by.
+    factors: Box<[f32]>,
+    /// What the sums have too much when the input is unsigned.
+    excess: Box<[i32]>,
 }
 
 impl Panels {
@@ -75,16 +108,26 @@ impl Panels {
             let found = format!("{n}, {k}");
             return Err(check::argument(kernel, "n, k", expected, found));
         }
+        let scales = match precision {
+            Precision::F32 | Precision::Bf16 => Vec::new(),
+            Precision::I8 if k > int8::MAX_TERMS => {
+                let expected = format!("at most {} in integers of 8 bits", int8::MAX_TERMS);
+                return Err(check::argument(kernel, "k", expected, k.to_string()));
+            }
+            Precision::I8 => column_scales([n, k], &at),
+        };
         let mut lines = vec![Line([0.0; LANES]); bytes / size_of::<Line>()];
         if !lines.is_empty() {
-            let block = precision.lines(DEPTH) * panels;
+            let depth = precision.depth();
+            let block = precision.lines(depth) * panels;
             let blocks = lines.par_chunks_mut(block).enumerate();
             blocks.for_each(|(block, lines)| {
                 let count = lines.len() / panels;
                 let panels = lines.par_chunks_exact_mut(count).enumerate();
                 panels.for_each(|(panel, lines)| {
                     let columns = panel * LANES..n.min((panel + 1) * LANES);
-                    pack_panel(precision, columns, block * DEPTH..k, &at, lines);
+                    let terms = block * depth..k.min((block + 1) * depth);
+                    pack_panel(precision, &scales, columns, terms, &at, lines);
                 });
             });
         }
@@ -93,6 +136,7 @@ impl Panels {
             k,
             precision,
             lines: lines.into_boxed_slice(),
+            columns: Columns::new(&scales, k, &at),
         })
     }
 
@@ -108,7 +152,18 @@ impl Panels {
 
     /// Bytes of the packed weight.
     pub(in crate::cpu) fn bytes(&self) -> usize {
-        size_of_val(&*self.lines)
+        let Columns { factors, excess } = &self.columns;
+        size_of_val(&*self.lines) + size_of_val(&**factors) + size_of_val(&**excess)
+    }
+
+    /// What the sums of integers of some columns are multiplied by.
+    pub(super) fn factors(&self, columns: Range<usize>) -> &[f32] {
+        &self.columns.factors[columns]
+    }
+
+    /// What the sums of integers of some columns have too much when the input is unsigned.
+    pub(super) fn excess(&self, columns: Range<usize>) -> &[i32] {
+        &self.columns.excess[columns]
     }
 
     /// What the terms are rounded to.
@@ -126,10 +181,32 @@ impl Panels {
     }
 }
 
-/// Fills the lines of a panel's block with the terms from `terms.start` on; terms behind the last are
-/// zero.
+/// The scales of all columns.
+fn column_scales([n, k]: [usize; 2], at: &(impl Fn(usize, usize) -> f32 + Sync)) -> Vec<Scale> {
+    let magnitude = |column, k| at(column, k).to_bits() & 0x7fff_ffff;
+    let largest = |column| (0..k).map(|k| magnitude(column, k)).max();
+    (0..n)
+        .into_par_iter()
+        .map(|column| Scale::of(largest(column).unwrap_or(0)))
+        .collect()
+}
+
+impl Columns {
+    fn new(scales: &[Scale], k: usize, at: &(impl Fn(usize, usize) -> f32 + Sync)) -> Self {
+        let excess = |(column, scale): (usize, &Scale)| {
+            int8::excess((0..k).map(|k| int8::round(at(column, k), scale.inverse)))
+        };
+        Self {
+            factors: scales.iter().map(|scale| scale.factor).collect(),
+            excess: scales.par_iter().enumerate().map(excess).collect(),
+        }
+    }
+}
+
+/// Fills the lines of a panel's block with its terms; terms behind the last are zero.
 fn pack_panel(
     precision: Precision,
+    scales: &[Scale],
     columns: Range<usize>,
     terms: Range<usize>,
     at: &impl Fn(usize, usize) -> f32,
@@ -150,6 +227,16 @@ fn pack_panel(
                         0.0
                     };
                     line.0[lane] = bf16::pair(at(column, k), second);
+                }
+            }
+            Precision::I8 => {
+                let inverse = scales[column].inverse;
+                for (k, line) in terms.clone().step_by(4).zip(lines.iter_mut()) {
+                    let mut quad = [0; 4];
+                    for (k, byte) in (k..terms.end).zip(&mut quad) {
+                        *byte = int8::round(at(column, k), inverse) as u8;
+                    }
+                    line.0[lane] = f32::from_bits(u32::from_le_bytes(quad));
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! The micro-tile: a few rows times a few panels, summed in registers.
 //!
 //! Invariants: every element of the tile is one chain of multiply-adds from zero, in the order of the
-//! depth; tiles of another size give the same bits.
+//! depth, and one of integers is exact; tiles of another size give the same bits.
 
 use super::LANES;
 #[cfg(target_arch = "x86_64")]
@@ -38,6 +38,8 @@ pub(in crate::cpu) enum Store {
     Set,
     /// c = c + tile.
     Add,
+    /// c = c + tile, of integers.
+    AddIntegers,
     /// c = c * factor of the column + tile.
     Scale(*const f32),
 }
@@ -71,6 +73,13 @@ pub(in crate::cpu) trait Micro: Simd {
     /// As for `tile`.
     unsafe fn pair_tile<const ROW: usize>(self, panels: usize, tile: &Tile);
 
+    /// As `tile`, each element being integers as [`Simd::dot_integers`] has them, and each of `c` one of
+    /// 32 bits.
+    ///
+    /// # Safety
+    /// As for `tile`.
+    unsafe fn integer_tile<const ROW: usize>(self, panels: usize, tile: &Tile);
+
     /// Computes `NARROW_ROWS` rows of `NARROW_PANELS` panels.
     ///
     /// # Safety
@@ -79,7 +88,7 @@ pub(in crate::cpu) trait Micro: Simd {
 }
 
 #[cfg(target_arch = "x86_64")]
-impl<const BF16: bool> Micro for Avx512<BF16> {
+impl<const VNNI: bool, const BF16: bool> Micro for Avx512<VNNI, BF16> {
     const ROWS: usize = 14;
     const PANELS: usize = 2;
     const NARROW_ROWS: usize = 8;
@@ -90,9 +99,9 @@ impl<const BF16: bool> Micro for Avx512<BF16> {
         // SAFETY: the caller's promise.
         unsafe {
             if panels == 1 {
-                compute::<Self, ROW, 14, 1>(self, tile);
+                compute::<Self, ROW, 14, 1>(self, tile, Part::Whole);
             } else {
-                compute::<Self, ROW, 14, 2>(self, tile);
+                compute::<Self, ROW, 14, 2>(self, tile, Part::Whole);
             }
         }
     }
@@ -119,9 +128,21 @@ impl<const BF16: bool> Micro for Avx512<BF16> {
     }
 
     #[inline(always)]
+    unsafe fn integer_tile<const ROW: usize>(self, panels: usize, tile: &Tile) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if panels == 1 {
+                compute::<Self, ROW, 14, 1>(self, tile, Part::Integers);
+            } else {
+                compute::<Self, ROW, 14, 2>(self, tile, Part::Integers);
+            }
+        }
+    }
+
+    #[inline(always)]
     unsafe fn narrow_tile<const ROW: usize>(self, tile: &Tile) {
         // SAFETY: the caller's promise.
-        unsafe { compute::<Self, ROW, 8, 3>(self, tile) };
+        unsafe { compute::<Self, ROW, 8, 3>(self, tile, Part::Whole) };
     }
 }
 
@@ -135,7 +156,7 @@ impl Micro for Avx2 {
     #[inline(always)]
     unsafe fn tile<const ROW: usize>(self, _panels: usize, tile: &Tile) {
         // SAFETY: the caller's promise.
-        unsafe { compute::<Self, ROW, 6, 2>(self, tile) };
+        unsafe { compute::<Self, ROW, 6, 2>(self, tile, Part::Whole) };
     }
 
     #[inline(always)]
@@ -145,9 +166,15 @@ impl Micro for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn integer_tile<const ROW: usize>(self, _panels: usize, tile: &Tile) {
+        // SAFETY: the caller's promise.
+        unsafe { compute::<Self, ROW, 6, 2>(self, tile, Part::Integers) };
+    }
+
+    #[inline(always)]
     unsafe fn narrow_tile<const ROW: usize>(self, tile: &Tile) {
         // SAFETY: the caller's promise.
-        unsafe { compute::<Self, ROW, 6, 2>(self, tile) };
+        unsafe { compute::<Self, ROW, 6, 2>(self, tile, Part::Whole) };
     }
 }
 
@@ -160,7 +187,7 @@ impl Micro for Portable {
     #[inline(always)]
     unsafe fn tile<const ROW: usize>(self, _panels: usize, tile: &Tile) {
         // SAFETY: the caller's promise.
-        unsafe { compute::<Self, ROW, 2, 1>(self, tile) };
+        unsafe { compute::<Self, ROW, 2, 1>(self, tile, Part::Whole) };
     }
 
     #[inline(always)]
@@ -170,9 +197,15 @@ impl Micro for Portable {
     }
 
     #[inline(always)]
+    unsafe fn integer_tile<const ROW: usize>(self, _panels: usize, tile: &Tile) {
+        // SAFETY: the caller's promise.
+        unsafe { compute::<Self, ROW, 2, 1>(self, tile, Part::Integers) };
+    }
+
+    #[inline(always)]
     unsafe fn narrow_tile<const ROW: usize>(self, tile: &Tile) {
         // SAFETY: the caller's promise.
-        unsafe { compute::<Self, ROW, 2, 1>(self, tile) };
+        unsafe { compute::<Self, ROW, 2, 1>(self, tile, Part::Whole) };
     }
 }
 
@@ -184,13 +217,14 @@ impl Micro for Portable {
 unsafe fn compute<S: Simd, const ROW: usize, const ROWS: usize, const VECTORS: usize>(
     s: S,
     tile: &Tile,
+    part: Part,
 ) {
     let offsets = begin::<S, ROWS, VECTORS>(s, tile);
     let mut sums = [[s.splat(0.0); VECTORS]; ROWS];
     let (mut a, mut b) = (tile.a, tile.b);
     for _ in 0..tile.depth {
         // SAFETY: inside the panels and the rows, by the caller's promise.
-        unsafe { step::<S, ROW, ROWS, VECTORS>(s, a, b, &offsets, &mut sums, Part::Whole) };
+        unsafe { step::<S, ROW, ROWS, VECTORS>(s, a, b, &offsets, &mut sums, part) };
         (a, b) = (a.wrapping_add(tile.a_depth), b.wrapping_add(tile.b_depth));
     }
     // SAFETY: the caller's promise.
@@ -233,6 +267,8 @@ unsafe fn compute_pairs<S: Simd, const ROW: usize, const ROWS: usize, const VECT
 enum Part {
     /// f32.
     Whole,
+    /// Integers.
+    Integers,
     /// Pairs of bf16, both numbers.
     Pair,
     /// The second numbers of pairs of bf16, with f32.
@@ -273,7 +309,7 @@ unsafe fn step<S: Simd, const ROW: usize, const ROWS: usize, const VECTORS: usiz
         // SAFETY: the caller's promise.
         let v = unsafe { s.load(b.add(offset)) };
         *column = match part {
-            Part::Whole | Part::Pair => v,
+            Part::Whole | Part::Integers | Part::Pair => v,
             Part::Odd => s.odd(v),
             Part::Even => s.even(v),
         };
@@ -284,6 +320,7 @@ unsafe fn step<S: Simd, const ROW: usize, const ROWS: usize, const VECTORS: usiz
         for (sum, column) in sums.iter_mut().zip(columns) {
             *sum = match part {
                 Part::Pair => s.dot(a, column, *sum),
+                Part::Integers => s.dot_integers(a, column, *sum),
                 Part::Whole | Part::Odd | Part::Even => s.mul_add(a, column, *sum),
             };
         }
@@ -309,6 +346,7 @@ unsafe fn finish<S: Simd, const ROWS: usize, const VECTORS: usize>(
                 let value = match tile.store {
                     Store::Set => sum,
                     Store::Add => s.add(s.load(c), sum),
+                    Store::AddIntegers => s.add_integers(s.load(c), sum),
                     Store::Scale(factors) => {
                         s.mul_add(s.load(c), s.load(factors.add(v * S::LANES)), sum)
                     }

@@ -28,6 +28,7 @@ impl Simd for Avx2 {
     type V = __m256;
     const LANES: usize = 8;
     const DOT: bool = false;
+    const QUADS: bool = false;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {
@@ -61,6 +62,14 @@ impl Simd for Avx2 {
         add_exponent(x, n) = _mm256_castsi256_ps(_mm256_add_epi32(
             _mm256_castps_si256(x),
             _mm256_slli_epi32::<23>(_mm256_castps_si256(n)),
+        ));
+        add_integers(a, b) = _mm256_castsi256_ps(_mm256_add_epi32(
+            _mm256_castps_si256(a),
+            _mm256_castps_si256(b),
+        ));
+        dot_integers(a, b, c) = _mm256_castsi256_ps(_mm256_add_epi32(
+            _mm256_castps_si256(c),
+            _mm256_madd_epi16(_mm256_castps_si256(a), _mm256_castps_si256(b)),
         ));
         even(pairs) = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(pairs)));
         odd(pairs) = _mm256_and_ps(pairs, _mm256_castsi256_ps(_mm256_set1_epi32(-0x1_0000)));

@@ -1,24 +1,31 @@
-//! AVX-512 (F, BW, DQ, VL): 16 lanes; with or without its products of bf16 pairs.
+//! AVX-512 (F, BW, DQ, VL): 16 lanes; with or without its products of 8-bit integers and of bf16 pairs.
 
 use std::arch::x86_64::*;
 use std::mem::transmute;
 
 use super::{Kernel, Simd};
 
-/// Proof that this machine has AVX-512 F, BW, DQ and VL, AVX2 and FMA; and AVX512-BF16 if `BF16`.
+/// Proof that this machine has AVX-512 F, BW, DQ and VL, AVX2 and FMA; AVX512-VNNI if `VNNI`, and
+/// AVX512-BF16 if `BF16`.
 #[derive(Clone, Copy)]
-pub(in crate::cpu) struct Avx512<const BF16: bool>(());
+pub(in crate::cpu) struct Avx512<const VNNI: bool, const BF16: bool>(());
 
 /// Runs a kernel compiled for AVX-512.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 pub(super) fn run<K: Kernel>(kernel: K) {
-    kernel.run(Avx512::<false>(()));
+    kernel.run(Avx512::<false, false>(()));
 }
 
-/// Runs a kernel compiled for AVX-512 with its products of bf16 pairs.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+/// Runs a kernel compiled for AVX-512 with its products of 8-bit integers.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
+pub(super) fn run_vnni<K: Kernel>(kernel: K) {
+    kernel.run(Avx512::<true, false>(()));
+}
+
+/// Runs a kernel compiled for AVX-512 with its products of 8-bit integers and of bf16 pairs.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
 pub(super) fn run_bf16<K: Kernel>(kernel: K) {
-    kernel.run(Avx512::<true>(()));
+    kernel.run(Avx512::<true, true>(()));
 }
 
 macro_rules! operations {
@@ -31,10 +38,11 @@ macro_rules! operations {
     )*};
 }
 
-impl<const BF16: bool> Simd for Avx512<BF16> {
+impl<const VNNI: bool, const BF16: bool> Simd for Avx512<VNNI, BF16> {
     type V = __m512;
     const LANES: usize = 16;
     const DOT: bool = BF16;
+    const QUADS: bool = VNNI;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
@@ -69,8 +77,27 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
             _mm512_castps_si512(x),
             _mm512_slli_epi32::<23>(_mm512_castps_si512(n)),
         ));
+        add_integers(a, b) = _mm512_castsi512_ps(_mm512_add_epi32(
+            _mm512_castps_si512(a),
+            _mm512_castps_si512(b),
+        ));
         even(pairs) = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(pairs)));
         odd(pairs) = _mm512_and_ps(pairs, _mm512_castsi512_ps(_mm512_set1_epi32(-0x1_0000)));
+    }
+
+    #[inline(always)]
+    fn dot_integers(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: the token exists only where AVX-512 was detected, and one with `VNNI` only where
+        // AVX512-VNNI was.
+        unsafe {
+            let (a, b) = (_mm512_castps_si512(a), _mm512_castps_si512(b));
+            let c = _mm512_castps_si512(c);
+            _mm512_castsi512_ps(if VNNI {
+                _mm512_dpbusd_epi32(c, a, b)
+            } else {
+                _mm512_add_epi32(c, _mm512_madd_epi16(a, b))
+            })
+        }
     }
 
     #[inline(always)]

@@ -35,6 +35,8 @@ enum Kind {
     #[cfg(target_arch = "x86_64")]
     Avx512,
     #[cfg(target_arch = "x86_64")]
+    Avx512Vnni,
+    #[cfg(target_arch = "x86_64")]
     Avx512Bf16,
 }
 
@@ -56,12 +58,14 @@ impl InstructionSet {
             #[cfg(target_arch = "x86_64")]
             has_avx512().then_some(Kind::Avx512),
             #[cfg(target_arch = "x86_64")]
+            has_avx512_vnni().then_some(Kind::Avx512Vnni),
+            #[cfg(target_arch = "x86_64")]
             has_avx512_bf16().then_some(Kind::Avx512Bf16),
         ];
         kinds.into_iter().flatten().map(InstructionSet)
     }
 
-    /// `portable`, `avx2`, `avx512` or `avx512-bf16`.
+    /// `portable`, `avx2`, `avx512`, `avx512-vnni` or `avx512-bf16`; each has what those before it have.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self.0 {
@@ -70,6 +74,8 @@ impl InstructionSet {
             Kind::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Vnni => "avx512-vnni",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512Bf16 => "avx512-bf16",
         }
@@ -85,6 +91,9 @@ impl InstructionSet {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             Kind::Avx512 => unsafe { avx512::run(kernel) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Kind::Avx512Vnni => unsafe { avx512::run_vnni(kernel) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             Kind::Avx512Bf16 => unsafe { avx512::run_bf16(kernel) },
@@ -113,8 +122,13 @@ fn has_avx512() -> bool {
 }
 
 #[cfg(target_arch = "x86_64")]
+fn has_avx512_vnni() -> bool {
+    has_avx512() && is_x86_feature_detected!("avx512vnni")
+}
+
+#[cfg(target_arch = "x86_64")]
 fn has_avx512_bf16() -> bool {
-    has_avx512() && is_x86_feature_detected!("avx512bf16")
+    has_avx512_vnni() && is_x86_feature_detected!("avx512bf16")
 }
 
 /// A kernel written over [`Simd`]. `run` and all that it calls in hot loops must be
@@ -133,6 +147,8 @@ pub(super) trait Simd: Copy {
     const LANES: usize;
     /// How pairs of bf16 are multiplied: by `dot`, or widened and by `mul_add`.
     const DOT: bool;
+    /// Which integers `dot_integers` multiplies: four of 8 bits, or two of 16.
+    const QUADS: bool;
 
     /// All lanes `x`.
     fn splat(self, x: f32) -> Self::V;
@@ -162,6 +178,11 @@ pub(super) trait Simd: Copy {
     fn even(self, pairs: Self::V) -> Self::V;
     /// The second numbers of pairs of bf16, as f32.
     fn odd(self, pairs: Self::V) -> Self::V;
+    /// a + b of 32-bit integers, wrapping.
+    fn add_integers(self, a: Self::V, b: Self::V) -> Self::V;
+    /// c + the sum of the products of the integers in each lane, in 32 bits, wrapping: four unsigned ones
+    /// of `a` and signed ones of `b` where [`Simd::QUADS`], else two signed ones of 16 bits.
+    fn dot_integers(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// c + second a * second b + first a * first b over pairs of bf16, each sum rounded; fast only
     /// where [`Simd::DOT`].
     #[inline(always)]

@@ -23,6 +23,7 @@ impl Simd for Portable {
     type V = [f32; LANES];
     const LANES: usize = LANES;
     const DOT: bool = false;
+    const QUADS: bool = false;
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::V {
@@ -72,6 +73,23 @@ impl Simd for Portable {
     fn add_exponent(self, x: Self::V, n: Self::V) -> Self::V {
         zip(x, n, |x, n| {
             f32::from_bits(x.to_bits().wrapping_add(n.to_bits() << 23))
+        })
+    }
+
+    #[inline(always)]
+    fn add_integers(self, a: Self::V, b: Self::V) -> Self::V {
+        zip(a, b, |a, b| {
+            f32::from_bits(a.to_bits().wrapping_add(b.to_bits()))
+        })
+    }
+
+    #[inline(always)]
+    fn dot_integers(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        array::from_fn(|i| {
+            let (a, b) = (a[i].to_bits() as i32, b[i].to_bits() as i32);
+            let low = i32::from(a as i16) * i32::from(b as i16);
+            let sum = (c[i].to_bits() as i32).wrapping_add(low);
+            f32::from_bits(sum.wrapping_add((a >> 16) * (b >> 16)) as u32)
         })
     }
 

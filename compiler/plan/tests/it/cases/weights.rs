@@ -23,6 +23,10 @@ fn loading() -> Vec<Case> {
             &["weight 1 (`out.bias`): has element type bf16, expected f32"],
         ),
         two(
+            |plan| plan.weights[0].dtype = DType::U32,
+            &["weight 0 (`out.weight`): has element type u32, expected f32, bf16 or i8"],
+        ),
+        two(
             |plan| plan.weights[1].sources.clear(),
             &["weight 1 (``): has no source"],
         ),
