@@ -37,6 +37,8 @@
 )]
 
 mod activation;
+#[cfg(feature = "wgpu")]
+mod adapter;
 mod call;
 mod device;
 mod fours;
@@ -49,6 +51,8 @@ mod segments;
 mod wgpu;
 
 pub use activation::{Activate, GatedGelu};
+#[cfg(feature = "wgpu")]
+pub use adapter::{Adapter, adapters};
 pub use call::{Call, Kernel};
 pub use device::Device;
 pub use math::Function;

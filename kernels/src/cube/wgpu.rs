@@ -1,7 +1,7 @@
 //! The queue of a Vulkan, Metal or DX12 device, through CubeCL's WebGPU client.
 //!
-//! Invariants: a device is opened once in a process and all its queues share one CubeCL stream, so
-//! launches of several threads run in the order in which they were made. What CubeCL only logs, and
+//! Invariants: all queues of a device share one CubeCL stream, so launches of several threads run in the
+//! order in which they were made. What CubeCL only logs, and
 //! what the driver reports later, is kept and returned by the next synchronisation. Refused: operands
 //! behind their buffer, bindings larger than the device allows, kernels that do not compile.
 
@@ -16,8 +16,7 @@ use cubecl::prelude::*;
 use cubecl::server::{Handle, KernelArguments, MetadataBindingInfo};
 use cubecl::stream_id::StreamId;
 use cubecl::wgpu::{
-    AutoCompiler, AutoGraphicsApi, RuntimeOptions, WgpuDevice, WgpuRuntime, WgslCompiler,
-    init_setup,
+    AutoCompiler, RuntimeOptions, WgpuRuntime, WgpuSetup, WgslCompiler, init_device,
 };
 
 use super::call::{Call, Kernel};
@@ -48,9 +47,6 @@ struct Shared {
 #[derive(Clone, Default)]
 struct Faults(Arc<Mutex<Vec<String>>>);
 
-/// Devices that are open.
-static OPEN: Mutex<Vec<(WgpuDevice, WgpuQueue)>> = Mutex::new(Vec::new());
-
 /// A call with its addresses.
 pub struct WgpuLaunch {
     kernel: Kernel,
@@ -60,27 +56,9 @@ pub struct WgpuLaunch {
 }
 
 impl WgpuQueue {
-    /// The queue of a device, which is opened if it is not.
-    ///
-    /// # Errors
-    /// [`KernelError::Device`] when there is no such device or it cannot be opened.
-    pub fn open(device: &WgpuDevice) -> Result<Self, KernelError> {
-        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, queue)) = open.iter().find(|(known, _)| known == device) {
-            return Ok(queue.clone());
-        }
-        let start = || Self::start(device);
-        let queue = catch_unwind(AssertUnwindSafe(start)).map_err(|panic| KernelError::Device {
-            device: format!("WebGPU device {device:?}"),
-            reason: text(panic.as_ref()),
-        })?;
-        open.push((device.clone(), queue.clone()));
-        Ok(queue)
-    }
-
-    fn start(device: &WgpuDevice) -> Self {
+    /// The queue of a device that has just been opened.
+    pub(super) fn start(setup: WgpuSetup) -> Self {
         let faults = Faults::default();
-        let setup = init_setup::<AutoGraphicsApi>(device, RuntimeOptions::default());
         setup
             .device
             .on_uncaptured_error(Arc::new(faults.recorder()));
@@ -89,7 +67,8 @@ impl WgpuQueue {
             .device
             .set_device_lost_callback(move |_, reason| lost.record(reason));
         let info = setup.adapter.get_info();
-        let mut client = WgpuRuntime::client(device);
+        let device = init_device(setup, RuntimeOptions::default());
+        let mut client = WgpuRuntime::client(&device);
         // SAFETY: the stream only groups work; every queue of this process uses the same one.
         unsafe { client.set_stream(STREAM) };
         Self(Arc::new(Shared {

@@ -6,10 +6,9 @@
 use std::sync::OnceLock;
 
 use cubecl::server::Handle;
-use cubecl::wgpu::WgpuDevice;
 use half::f16;
 use terrace_kernels::KernelError;
-use terrace_kernels::cube::{Call, Device, Element, Operand, Queue, WgpuQueue};
+use terrace_kernels::cube::{Call, Device, Element, Operand, Queue, WgpuQueue, adapters};
 
 /// Element types that every test runs with.
 pub const FLOATS: [Element; 2] = [Element::F32, Element::F16];
@@ -17,7 +16,7 @@ pub const FLOATS: [Element; 2] = [Element::F32, Element::F16];
 /// The queue that all tests share.
 pub fn queue() -> &'static WgpuQueue {
     static QUEUE: OnceLock<WgpuQueue> = OnceLock::new();
-    QUEUE.get_or_init(|| WgpuQueue::open(&WgpuDevice::DefaultDevice).unwrap())
+    QUEUE.get_or_init(|| adapters()[0].open().unwrap())
 }
 
 /// A region of the arena.
