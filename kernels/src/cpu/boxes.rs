@@ -19,7 +19,7 @@ const PARALLEL: usize = 1 << 15;
 
 /// One dimension of a box.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Dim {
+pub(crate) struct Dim {
     pub extent: usize,
     pub to: usize,
     pub from: u64,
@@ -27,16 +27,16 @@ pub(super) struct Dim {
 
 /// A checked box: dimensions by falling destination stride, with runs of both sides merged.
 #[derive(Debug)]
-pub(super) struct BoxWalk {
-    dims: Vec<Dim>,
+pub(crate) struct BoxWalk {
+    pub dims: Vec<Dim>,
     to_offset: usize,
     from_offset: u64,
-    elements: usize,
+    pub elements: usize,
 }
 
 impl BoxWalk {
     /// Checks the box against a destination of `to_len` elements and source indices below `from_len`.
-    pub(super) fn new(
+    pub fn new(
         kernel: &'static str,
         extents: &[usize],
         (to_len, to_offset, to_strides): (usize, usize, &[usize]),
@@ -86,7 +86,7 @@ impl BoxWalk {
 
     /// Calls `run(slice, from, extent, to_stride, from_stride)` for every innermost run: `slice` starts
     /// at the run's first destination element, `from` is the index of its source.
-    pub(super) fn run<T, F>(&self, to: &mut [T], run: F)
+    pub fn run<T, F>(&self, to: &mut [T], run: F)
     where
         T: Send,
         F: Fn(&mut [T], u64, Dim) + Sync,

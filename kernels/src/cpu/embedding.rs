@@ -99,23 +99,7 @@ impl RelativeBias<'_> {
             table,
             y,
         } = self;
-        if buckets < 4 {
-            return Err(check::argument(
-                KERNEL,
-                "buckets",
-                "at least 4",
-                buckets.to_string(),
-            ));
-        }
-        if max_distance <= buckets / 4 {
-            let expected = format!("more than {}", buckets / 4);
-            return Err(check::argument(
-                KERNEL,
-                "max_distance",
-                expected,
-                max_distance.to_string(),
-            ));
-        }
+        check_buckets(KERNEL, buckets, max_distance)?;
         let entries = check::product(KERNEL, "buckets, heads", &[buckets, heads])?;
         check::length(KERNEL, "table", entries, table.len())?;
         let total = check::product(KERNEL, "heads, queries, keys", &[heads, queries, keys])?;
@@ -182,39 +166,20 @@ impl TimestepEmbedding<'_> {
         let total = check::product(KERNEL, "timesteps, dim", &[self.timesteps.len(), self.dim])?;
         check::length(KERNEL, "y", total, self.y.len())?;
         let half = self.dim / 2;
-        let divisor = half as f32 - self.downscale_freq_shift;
-        if half > 0 && (!divisor.is_finite() || divisor <= 0.0) {
-            let found = self.downscale_freq_shift.to_string();
-            let expected = format!("below dim / 2 = {half}");
-            return Err(check::argument(
-                KERNEL,
-                "downscale_freq_shift",
-                expected,
-                found,
-            ));
-        }
-        if !self.max_period.is_finite() || self.max_period <= 0.0 {
-            let found = self.max_period.to_string();
-            return Err(check::argument(
-                KERNEL,
-                "max_period",
-                "finite and positive",
-                found,
-            ));
-        }
+        let (shift, period) = (self.downscale_freq_shift, self.max_period);
+        let frequencies = frequencies(KERNEL, half, shift, period)?;
         if total == 0 {
             return Ok(());
         }
-        let log_period = -libm::log(self.max_period) as f32;
         let (sin_at, cos_at) = match self.order {
             SinCosOrder::SinCos => (0, half),
             SinCosOrder::CosSin => (half, 0),
         };
+        let frequencies: Vec<f32> = frequencies.collect();
         for (out, &timestep) in self.y.chunks_exact_mut(self.dim).zip(self.timesteps) {
             out[2 * half..].fill(0.0);
-            for i in 0..half {
-                let exponent = log_period * i as f32 / divisor;
-                let angle = timestep * libm::exp(f64::from(exponent)) as f32;
+            for (i, &frequency) in frequencies.iter().enumerate() {
+                let angle = timestep * frequency;
                 out[sin_at + i] = libm::sin(f64::from(angle)) as f32;
                 out[cos_at + i] = libm::cos(f64::from(angle)) as f32;
             }
@@ -223,8 +188,61 @@ impl TimestepEmbedding<'_> {
     }
 }
 
+/// Factor of the timestep in each of `half` angles: `max_period^(-i / (half - shift))`.
+pub(crate) fn frequencies(
+    kernel: &'static str,
+    half: usize,
+    shift: f32,
+    max_period: f64,
+) -> Result<impl Iterator<Item = f32>, KernelError> {
+    let divisor = half as f32 - shift;
+    if half > 0 && (!divisor.is_finite() || divisor <= 0.0) {
+        let expected = format!("below dim / 2 = {half}");
+        let found = shift.to_string();
+        return Err(check::argument(
+            kernel,
+            "downscale_freq_shift",
+            expected,
+            found,
+        ));
+    }
+    if !max_period.is_finite() || max_period <= 0.0 {
+        let found = max_period.to_string();
+        return Err(check::argument(
+            kernel,
+            "max_period",
+            "finite and positive",
+            found,
+        ));
+    }
+    let log_period = -libm::log(max_period) as f32;
+    let frequency = move |i: usize| {
+        let exponent = log_period * i as f32 / divisor;
+        libm::exp(f64::from(exponent)) as f32
+    };
+    Ok((0..half).map(frequency))
+}
+
+/// Refuses bucket counts too small to define logarithmic buckets.
+pub(crate) fn check_buckets(
+    kernel: &'static str,
+    buckets: usize,
+    max_distance: usize,
+) -> Result<(), KernelError> {
+    if buckets < 4 {
+        let found = buckets.to_string();
+        return Err(check::argument(kernel, "buckets", "at least 4", found));
+    }
+    if max_distance <= buckets / 4 {
+        let expected = format!("more than {}", buckets / 4);
+        let found = max_distance.to_string();
+        return Err(check::argument(kernel, "max_distance", expected, found));
+    }
+    Ok(())
+}
+
 /// The bucket of a distance within one direction's half of the buckets.
-fn bucket(distance: usize, buckets: usize, max_distance: usize) -> usize {
+pub(crate) fn bucket(distance: usize, buckets: usize, max_distance: usize) -> usize {
     let half = buckets / 2;
     let exact = half / 2;
     if distance < exact {

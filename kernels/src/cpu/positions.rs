@@ -50,6 +50,16 @@ pub enum PositionKind {
     },
 }
 
+impl PositionKind {
+    /// Tables side by side in a row.
+    pub(crate) fn halves(self) -> usize {
+        match self {
+            Self::SinCos => 1,
+            Self::Rotary { .. } => 2,
+        }
+    }
+}
+
 /// A column block: one grid axis at `position = start + index * step`, rounded to f32.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Axis {
@@ -80,7 +90,8 @@ impl PositionTable<'_> {
     /// # Errors
     /// [`KernelError`] when a length or an argument does not fit; then nothing was written.
     pub fn run(self) -> Result<(), KernelError> {
-        let width = self.check()?;
+        let [width, total] = self.sizes()?;
+        check::length(KERNEL, "out", total, self.out.len())?;
         let Self {
             kind,
             columns,
@@ -96,16 +107,11 @@ impl PositionTable<'_> {
             return Ok(());
         }
         let first_h = cells.start / grid_w;
-        let tables: Vec<AxisTable> = columns
-            .iter()
-            .map(|axis| AxisTable::new(kind, axis, t, grid_w, &cells))
-            .collect();
+        let table = |axis| AxisTable::new(kind, axis, t, grid_w, &cells);
+        let tables: Vec<AxisTable> = columns.iter().map(table).collect();
         for_rows(video, width, |row, out| {
             let (time, cell) = (row / cells.len(), row % cells.len());
-            let halves = match kind {
-                PositionKind::SinCos => 1,
-                PositionKind::Rotary { .. } => 2,
-            };
+            let halves = kind.halves();
             for (half, out) in out.chunks_exact_mut(width / halves).enumerate() {
                 let mut rest = out;
                 for table in &tables {
@@ -123,8 +129,8 @@ impl PositionTable<'_> {
         Ok(())
     }
 
-    /// Checks every argument and returns the width of a row.
-    fn check(&self) -> Result<usize, KernelError> {
+    /// Checks every argument but the output; returns the width of a row and the elements of all rows.
+    pub(crate) fn sizes(&self) -> Result<[usize; 2], KernelError> {
         if self.cells.start > self.cells.end {
             let found = format!("{:?}", self.cells);
             return Err(check::argument(
@@ -146,40 +152,43 @@ impl PositionTable<'_> {
                 axis.dim.to_string(),
             ));
         }
-        let halves = match self.kind {
-            PositionKind::SinCos => 1,
-            PositionKind::Rotary { theta } if theta.is_finite() && theta > 0.0 => 2,
-            PositionKind::Rotary { theta } => {
-                let found = theta.to_string();
-                return Err(check::argument(
-                    KERNEL,
-                    "theta",
-                    "finite and positive",
-                    found,
-                ));
-            }
-        };
+        if let PositionKind::Rotary { theta } = self.kind
+            && !(theta.is_finite() && theta > 0.0)
+        {
+            let found = theta.to_string();
+            return Err(check::argument(
+                KERNEL,
+                "theta",
+                "finite and positive",
+                found,
+            ));
+        }
         let columns = check::sum(KERNEL, "columns", self.columns.iter().map(|axis| axis.dim))?;
-        let width = check::product(KERNEL, "columns", &[halves, columns])?;
+        let width = check::product(KERNEL, "columns", &[self.kind.halves(), columns])?;
         let video_rows = check::product(KERNEL, "t, cells", &[self.t, cells])?;
         let rows = check::sum(KERNEL, "zero_rows", [self.zero_rows, video_rows])?;
         let total = check::product(KERNEL, "rows, columns", &[rows, width])?;
-        check::length(KERNEL, "out", total, self.out.len())?;
-        Ok(width)
+        Ok([width, total])
     }
 }
 
-/// The rows of one column block for every index that the cells use.
-struct AxisTable {
-    axis: GridAxis,
-    dim: usize,
-    values: Vec<f32>,
+/// The rows of one column block for every index that the cells use: `halves` rows of `dim` each.
+pub(crate) struct AxisTable {
+    pub axis: GridAxis,
+    pub dim: usize,
+    pub values: Vec<f32>,
 }
 
 impl AxisTable {
     /// Tabulates only indices that occur, so the size is bounded by that of the output: W starts at
     /// the first cell's column and wraps around, H starts at the first cell's row.
-    fn new(kind: PositionKind, axis: &Axis, t: usize, grid_w: usize, cells: &Range<usize>) -> Self {
+    pub fn new(
+        kind: PositionKind,
+        axis: &Axis,
+        t: usize,
+        grid_w: usize,
+        cells: &Range<usize>,
+    ) -> Self {
         let indices: Vec<usize> = match axis.axis {
             GridAxis::T => (0..t).collect(),
             GridAxis::H => (cells.start / grid_w..=(cells.end - 1) / grid_w).collect(),

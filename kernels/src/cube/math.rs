@@ -70,3 +70,51 @@ pub(super) fn cube_sum(value: f32, #[comptime] units: usize) -> f32 {
     sync_cube();
     sum
 }
+
+/// Sine of an angle, or its cosine, to about 1e-7 for angles up to 8192: devices promise little beyond
+/// a turn. Quarter turns are taken off in three parts whose multiples are exact (Cody and Waite).
+#[cube]
+pub(super) fn sin_or_cos(angle: f32, sine: bool) -> f32 {
+    let turns = f32::round(angle * 0.636_619_75f32);
+    let rest = angle - turns * 1.570_312_5f32;
+    let rest = rest - turns * 4.837_513e-4f32;
+    let rest = rest - turns * 7.549_79e-8f32;
+    let quadrant = u32::cast_from(i32::cast_from(turns));
+    quarter(rest, quadrant + select(sine, 0u32, 1u32))
+}
+
+/// Sine of `rest + quadrant * pi / 2` for a rest of at most pi / 4: the minimax polynomials of Cephes'
+/// `sinf` and `cosf`.
+#[cube]
+#[allow(
+    clippy::manual_is_multiple_of,
+    reason = "there is no such method on the device"
+)]
+pub(super) fn quarter(rest: f32, quadrant: u32) -> f32 {
+    let z = rest * rest;
+    let mut p = 1.951_529_6e-4f32;
+    p = 8.332_161e-3f32 - p * z;
+    p = p * z - 1.666_665_5e-1f32;
+    let sine = p * z * rest + rest;
+    let mut p = 2.443_315_7e-5f32;
+    p = p * z - 1.388_731_6e-3f32;
+    p = p * z + 4.166_664_6e-2f32;
+    let cosine = p * z * z - 0.5f32 * z + 1.0f32;
+    let value = select(quadrant % 2 == 0, sine, cosine);
+    select(quadrant / 2 % 2 == 0, value, -value)
+}
+
+/// log(1 + f) for 1 + f between sqrt(1/2) and sqrt(2): the minimax polynomial of Cephes' `logf`.
+#[cube]
+pub(super) fn log_near_one(f: f32) -> f32 {
+    let mut p = 7.037_683_6e-2f32;
+    p = p * f - 1.151_461e-1f32;
+    p = p * f + 1.167_699_9e-1f32;
+    p = p * f - 1.242_014_1e-1f32;
+    p = p * f + 1.424_932_3e-1f32;
+    p = p * f - 1.666_805_8e-1f32;
+    p = p * f + 2.000_071_5e-1f32;
+    p = p * f - 2.499_999_4e-1f32;
+    p = p * f + 3.333_333e-1f32;
+    p * f * f * f - 0.5f32 * f * f + f
+}

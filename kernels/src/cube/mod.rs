@@ -40,13 +40,22 @@ mod activation;
 #[cfg(feature = "wgpu")]
 mod adapter;
 mod call;
+mod conv3d;
+mod conv_cache;
 mod device;
+mod embedding;
 mod fours;
+mod group_norm;
+mod join;
 mod math;
+mod noise;
 mod norm;
 mod operand;
+mod positions;
 mod queue;
+mod sampler;
 mod segments;
+mod upsample;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 
@@ -54,11 +63,22 @@ pub use activation::{Activate, GatedGelu};
 #[cfg(feature = "wgpu")]
 pub use adapter::{Adapter, adapters};
 pub use call::{Call, Kernel};
+pub use conv_cache::ConvCache;
+pub use conv3d::{Conv3d, ConvWeight};
 pub use device::Device;
+pub use embedding::{
+    RelativeBias, RelativeShape, TimestepEmbedding, TimestepShape, TokenEmbedding,
+};
+pub use group_norm::{GroupNorm, GroupShape, Spatial};
+pub use join::Join;
 pub use math::Function;
+pub use noise::NoiseBox;
 pub use norm::{Norm, NormModulate};
 pub use operand::{Element, Operand};
+pub use positions::{PositionConstants, PositionShape, PositionTable};
 pub use queue::Queue;
+pub use sampler::{Advance, Denoise};
 pub use segments::Mods;
+pub use upsample::Upsample;
 #[cfg(feature = "wgpu")]
 pub use wgpu::{WgpuLaunch, WgpuQueue};

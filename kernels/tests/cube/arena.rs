@@ -55,6 +55,16 @@ impl Arena {
         region
     }
 
+    /// A region with these words.
+    pub fn words(&mut self, words: &[u32]) -> Region {
+        let region = self.reserve(Element::U32, words.len());
+        let target = self.bytes[region.offset * 4..].chunks_exact_mut(4);
+        for (out, word) in target.zip(words) {
+            out.copy_from_slice(&word.to_le_bytes());
+        }
+        region
+    }
+
     /// A region that a kernel is to write.
     pub fn poison(&mut self, element: Element, len: usize) -> Region {
         self.reserve(element, len)
@@ -105,13 +115,29 @@ impl Loaded {
 
     /// Runs the calls, checks that only `written` changed, and returns its values.
     pub fn run(&self, calls: Result<Vec<Call<Handle>>, KernelError>, written: Region) -> Vec<f32> {
+        self.run_with(calls, None, written)
+    }
+
+    /// As [`Loaded::run`], where the calls may leave anything in `scratch`, which is another region
+    /// than `written`.
+    pub fn run_with(
+        &self,
+        calls: Result<Vec<Call<Handle>>, KernelError>,
+        scratch: Option<Region>,
+        written: Region,
+    ) -> Vec<f32> {
         let queue = queue();
         for call in calls.unwrap() {
             let launch = queue.prepare(&call).unwrap();
             // SAFETY: tests give regions that overlap only where the call allows it.
             unsafe { queue.launch(&launch).unwrap() };
         }
-        let bytes = queue.download(self.handle.clone()).unwrap();
+        let mut bytes = queue.download(self.handle.clone()).unwrap();
+        if let Some(scratch) = scratch {
+            let size = scratch.element.bytes();
+            let range = scratch.offset * size..(scratch.offset + scratch.len) * size;
+            bytes[range.clone()].copy_from_slice(&self.bytes[range]);
+        }
         let size = written.element.bytes();
         let range = written.offset * size..(written.offset + written.len) * size;
         assert!(

@@ -10,4 +10,9 @@ mod common;
 
 mod activation;
 mod arena;
+mod conv3d;
+mod embedding;
+mod frames;
+mod group_norm;
 mod norm;
+mod sampler;
