@@ -30,6 +30,8 @@ mod check;
 pub mod cpu;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 pub mod cube;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod error;
 
 pub use args::{GateSegment, ModSegment, StepStage};

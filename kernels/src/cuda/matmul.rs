@@ -1,0 +1,514 @@
+//! Matrix products by cublasLt: `y[rows, n] = epilogue(x[rows, k] W[n, k]^T + bias)`.
+//!
+//! A [`Product`] is prepared once, with all descriptors, and queued as often as needed. One algorithm
+//! serves a weight whatever the number of rows, and none divides `k` between blocks, so a row's bits do
+//! not depend on how the rows were cut. f32 operands are multiplied in f32, never in TF32.
+//!
+//! Refused: operands that do not begin at a multiple of 16 bytes, and sizes for which cublasLt has
+//! nothing; callers have another kernel for those.
+
+use super::device::Device;
+use super::element::Float;
+use super::fault::CudaFault;
+use super::library::Library;
+use super::memory::DeviceAddress;
+use super::stream::Stream;
+use cudarc::cublaslt::result as lt;
+use cudarc::cublaslt::result::CublasError;
+use cudarc::cublaslt::sys::{
+    self, cublasComputeType_t, cublasLtEpilogue_t, cublasLtMatmulAlgo_t,
+    cublasLtMatmulAlgoConfigAttributes_t as Config, cublasLtMatmulDescAttributes_t as Attribute,
+    cublasLtMatmulHeuristicResult_t, cublasLtMatmulPreferenceAttributes_t as Preference,
+    cudaDataType,
+};
+use std::collections::BTreeMap;
+use std::ffi::c_void;
+use std::mem::MaybeUninit;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The number of rows that algorithms are chosen for: the order of a video's.
+const ROWS: usize = 8192;
+/// Algorithms that are looked at.
+const CANDIDATES: usize = 16;
+/// Alignment of all operands in bytes; copies by TMA need it.
+pub const ALIGNMENT: usize = 16;
+/// `CUBLAS_OP_T` of cublas.h.
+const TRANSPOSED: i32 = 1;
+/// Bytes of scratch that a queue needs for products.
+pub const WORKSPACE: usize = 32 << 20;
+
+/// What cublasLt does to a product before it stores it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ProductEpilogue {
+    /// Nothing.
+    None,
+    /// Adds the bias.
+    Bias,
+    /// The tanh approximation of GELU.
+    GeluTanh,
+    /// Adds the bias, then the tanh approximation of GELU.
+    BiasGeluTanh,
+}
+
+/// What an algorithm is chosen by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ProductKind {
+    /// Columns of `x`.
+    pub k: usize,
+    /// Columns of `y`.
+    pub n: usize,
+    /// Element type of `x`, `W`, the bias and `y`; sums are f32.
+    pub element: Float,
+    /// What follows the product.
+    pub epilogue: ProductEpilogue,
+}
+
+/// Where the operands of a product lie.
+#[derive(Clone, Copy, Debug)]
+pub struct ProductOperands {
+    /// `[rows, k]`.
+    pub x: DeviceAddress,
+    /// `[n, k]`.
+    pub weight: DeviceAddress,
+    /// `[n]`, for the epilogues with a bias.
+    pub bias: DeviceAddress,
+    /// `[rows, n]`; apart from all others.
+    pub y: DeviceAddress,
+    /// [`WORKSPACE`] bytes.
+    pub workspace: DeviceAddress,
+}
+
+/// cublasLt on one device, with the algorithms chosen so far.
+#[derive(Debug)]
+pub struct Blas {
+    handle: Arc<Handle>,
+    algorithms: Mutex<BTreeMap<ProductKind, Algorithm>>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    raw: sys::cublasLtHandle_t,
+    device: Device,
+}
+
+// SAFETY: NVIDIA documents the handle as usable from several threads at once.
+unsafe impl Send for Handle {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for Handle {}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if self.device.bind().is_ok() {
+            // SAFETY: made by `Blas::open`, destroyed once.
+            let _ = unsafe { lt::destroy_handle(self.raw) };
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Algorithm(cublasLtMatmulAlgo_t);
+
+impl std::fmt::Debug for Algorithm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Algorithm").finish_non_exhaustive()
+    }
+}
+
+impl Blas {
+    /// Opens cublasLt for `device`.
+    ///
+    /// # Errors
+    /// When the library is absent, too old or fails.
+    pub fn open(device: &Device) -> Result<Self, CudaFault> {
+        Library::CublasLt.require()?;
+        device.bind()?;
+        let raw = lt::create_handle().map_err(|error| failed("cublasLtCreate", error))?;
+        Ok(Self {
+            handle: Arc::new(Handle {
+                raw,
+                device: device.clone(),
+            }),
+            algorithms: Mutex::default(),
+        })
+    }
+
+    /// Prepares a product of `rows` rows.
+    ///
+    /// # Errors
+    /// [`CudaFault::Unsupported`] when cublasLt has nothing for the sizes or an operand is not aligned.
+    pub fn prepare(
+        &self,
+        kind: ProductKind,
+        rows: usize,
+        operands: ProductOperands,
+    ) -> Result<Product, CudaFault> {
+        self.handle.device.bind()?;
+        let ProductOperands {
+            x, weight, bias, y, ..
+        } = operands;
+        let starts = [x, weight, bias, y];
+        if starts.iter().any(|a| !a.0.is_multiple_of(ALIGNMENT as u64)) {
+            return Err(unsupported(kind, "an operand is not aligned to 16 bytes"));
+        }
+        let algorithm = self.algorithm(kind)?;
+        let layout = Layout::new(kind, rows)?;
+        layout.operation.set_bias(kind.epilogue, bias)?;
+        self.check(kind, &layout, &algorithm)?;
+        Ok(Product {
+            handle: Arc::clone(&self.handle),
+            layout,
+            algorithm,
+            operands,
+        })
+    }
+
+    /// The algorithm of all products of a kind.
+    fn algorithm(&self, kind: ProductKind) -> Result<Algorithm, CudaFault> {
+        // Whole insertions alone change the map, so a panic elsewhere leaves it sound.
+        let mut known = self
+            .algorithms
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(algorithm) = known.get(&kind) {
+            return Ok(*algorithm);
+        }
+        let algorithm = self.choose(kind)?;
+        known.insert(kind, algorithm);
+        Ok(algorithm)
+    }
+
+    /// The first algorithm that sums each element in one block.
+    fn choose(&self, kind: ProductKind) -> Result<Algorithm, CudaFault> {
+        let layout = Layout::new(kind, ROWS)?;
+        let preference = Preferences::new()?;
+        let mut found =
+            [const { MaybeUninit::<cublasLtMatmulHeuristicResult_t>::uninit() }; CANDIDATES];
+        let mut count = 0;
+        // SAFETY: all descriptors are alive; the list has room for as many results as are asked for.
+        let status = unsafe {
+            sys::cublasLtMatmulAlgoGetHeuristic(
+                self.handle.raw,
+                layout.operation.0,
+                layout.weight.0,
+                layout.x.0,
+                layout.y.0,
+                layout.y.0,
+                preference.0,
+                CANDIDATES as i32,
+                found.as_mut_ptr().cast(),
+                &raw mut count,
+            )
+        };
+        status
+            .result()
+            .map_err(|error| unsupported(kind, &error.to_string()))?;
+        let count = usize::try_from(count).unwrap_or(0).min(CANDIDATES);
+        for result in &found[..count] {
+            // SAFETY: the library has written the first `count` results.
+            let result = unsafe { result.assume_init_ref() };
+            if result.state == sys::cublasStatus_t::CUBLAS_STATUS_SUCCESS && is_whole(&result.algo)
+            {
+                return Ok(Algorithm(result.algo));
+            }
+        }
+        Err(unsupported(
+            kind,
+            "no algorithm sums an element in one block",
+        ))
+    }
+
+    /// Whether the algorithm of a kind works for other rows than those it was chosen for.
+    fn check(
+        &self,
+        kind: ProductKind,
+        layout: &Layout,
+        algorithm: &Algorithm,
+    ) -> Result<(), CudaFault> {
+        let mut result = MaybeUninit::<cublasLtMatmulHeuristicResult_t>::uninit();
+        // SAFETY: all descriptors and the algorithm are alive; the result has room.
+        let status = unsafe {
+            sys::cublasLtMatmulAlgoCheck(
+                self.handle.raw,
+                layout.operation.0,
+                layout.weight.0,
+                layout.x.0,
+                layout.y.0,
+                layout.y.0,
+                &raw const algorithm.0,
+                result.as_mut_ptr(),
+            )
+        };
+        status
+            .result()
+            .map_err(|error| unsupported(kind, &error.to_string()))?;
+        // SAFETY: the library writes the result when it succeeds.
+        let result = unsafe { result.assume_init_ref() };
+        if result.workspaceSize > WORKSPACE {
+            return Err(unsupported(kind, "it needs more scratch than there is"));
+        }
+        Ok(())
+    }
+}
+
+/// A product that is ready to be queued.
+#[derive(Debug)]
+pub struct Product {
+    handle: Arc<Handle>,
+    layout: Layout,
+    algorithm: Algorithm,
+    operands: ProductOperands,
+}
+
+impl Product {
+    /// Queues the product.
+    ///
+    /// # Errors
+    /// When cublasLt fails.
+    ///
+    /// # Safety
+    /// The operands that the product was prepared with are allocated until it has ended, as long as
+    /// its kind and rows say; nothing that is not ordered before or after it writes them or reads `y`.
+    pub unsafe fn run(&self, stream: &Stream) -> Result<(), CudaFault> {
+        self.handle.device.bind()?;
+        let (one, zero) = (1.0f32, 0.0f32);
+        let pointer = |address: DeviceAddress| address.0 as *mut c_void;
+        let Layout {
+            operation,
+            weight,
+            x,
+            y,
+        } = &self.layout;
+        // SAFETY: descriptors and algorithm belong together, as `prepare` has checked; the caller
+        // vouches for the operands; the scalars are read before the call returns.
+        let status = unsafe {
+            sys::cublasLtMatmul(
+                self.handle.raw,
+                operation.0,
+                (&raw const one).cast(),
+                pointer(self.operands.weight),
+                weight.0,
+                pointer(self.operands.x),
+                x.0,
+                (&raw const zero).cast(),
+                pointer(self.operands.y),
+                y.0,
+                pointer(self.operands.y),
+                y.0,
+                &raw const self.algorithm.0,
+                pointer(self.operands.workspace),
+                WORKSPACE,
+                stream.raw().cast(),
+            )
+        };
+        status
+            .result()
+            .map_err(|error| failed("cublasLtMatmul", error))
+    }
+}
+
+/// The descriptors of a product. cublasLt counts columns first, so a dense row-major matrix is its
+/// own transpose: it computes `y^T = W x^T`, with `W` given as `[k, n]` and transposed.
+#[derive(Debug)]
+struct Layout {
+    operation: Operation,
+    weight: Matrix,
+    x: Matrix,
+    y: Matrix,
+}
+
+impl Layout {
+    fn new(kind: ProductKind, rows: usize) -> Result<Self, CudaFault> {
+        let ProductKind {
+            k,
+            n,
+            element,
+            epilogue,
+        } = kind;
+        Ok(Self {
+            operation: Operation::new(element, epilogue)?,
+            weight: Matrix::new(element, k, n)?,
+            x: Matrix::new(element, k, rows)?,
+            y: Matrix::new(element, n, rows)?,
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Operation(sys::cublasLtMatmulDesc_t);
+
+// SAFETY: a descriptor is plain memory of the library, changed only while it is owned exclusively.
+unsafe impl Send for Operation {}
+// SAFETY: as for `Send`; shared use only reads.
+unsafe impl Sync for Operation {}
+
+impl Operation {
+    fn new(element: Float, epilogue: ProductEpilogue) -> Result<Self, CudaFault> {
+        let compute = cublasComputeType_t::CUBLAS_COMPUTE_32F;
+        let raw = lt::create_matmul_desc(compute, cudaDataType::CUDA_R_32F)
+            .map_err(|error| failed("cublasLtMatmulDescCreate", error))?;
+        let operation = Self(raw);
+        operation.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &TRANSPOSED)?;
+        let code = match epilogue {
+            ProductEpilogue::None => cublasLtEpilogue_t::CUBLASLT_EPILOGUE_DEFAULT,
+            ProductEpilogue::Bias => cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS,
+            ProductEpilogue::GeluTanh => cublasLtEpilogue_t::CUBLASLT_EPILOGUE_GELU,
+            ProductEpilogue::BiasGeluTanh => cublasLtEpilogue_t::CUBLASLT_EPILOGUE_GELU_BIAS,
+        };
+        operation.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, &code)?;
+        if has_bias(epilogue) {
+            operation.set(
+                Attribute::CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE,
+                &data_type(element),
+            )?;
+        }
+        Ok(operation)
+    }
+
+    fn set_bias(&self, epilogue: ProductEpilogue, bias: DeviceAddress) -> Result<(), CudaFault> {
+        if !has_bias(epilogue) {
+            return Ok(());
+        }
+        self.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias.0)
+    }
+
+    fn set<T>(&self, attribute: Attribute, value: &T) -> Result<(), CudaFault> {
+        let value: *const T = value;
+        // SAFETY: the descriptor is alive; the library copies as many bytes as the value has.
+        let set = unsafe {
+            lt::set_matmul_desc_attribute(self.0, attribute, value.cast(), size_of::<T>())
+        };
+        set.map_err(|error| failed("cublasLtMatmulDescSetAttribute", error))
+    }
+}
+
+impl Drop for Operation {
+    fn drop(&mut self) {
+        // SAFETY: made by `new`, destroyed once.
+        let _ = unsafe { lt::destroy_matmul_desc(self.0) };
+    }
+}
+
+#[derive(Debug)]
+struct Matrix(sys::cublasLtMatrixLayout_t);
+
+// SAFETY: a descriptor is plain memory of the library and never changed.
+unsafe impl Send for Matrix {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for Matrix {}
+
+impl Matrix {
+    /// `rows` are dense in memory.
+    fn new(element: Float, rows: usize, columns: usize) -> Result<Self, CudaFault> {
+        let (rows, columns) = (rows as u64, columns as u64);
+        lt::create_matrix_layout(data_type(element), rows, columns, rows.cast_signed())
+            .map(Self)
+            .map_err(|error| failed("cublasLtMatrixLayoutCreate", error))
+    }
+}
+
+impl Drop for Matrix {
+    fn drop(&mut self) {
+        // SAFETY: made by `new`, destroyed once.
+        let _ = unsafe { lt::destroy_matrix_layout(self.0) };
+    }
+}
+
+/// What algorithms are asked for.
+struct Preferences(sys::cublasLtMatmulPreference_t);
+
+impl Preferences {
+    fn new() -> Result<Self, CudaFault> {
+        let raw = lt::create_matmul_pref();
+        let preferences =
+            Self(raw.map_err(|error| failed("cublasLtMatmulPreferenceCreate", error))?);
+        preferences.set(
+            Preference::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+            &WORKSPACE,
+        )?;
+        let none = sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_NONE;
+        preferences.set(
+            Preference::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+            &(none as u32),
+        )?;
+        for attribute in [
+            Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
+            Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+            Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
+            Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
+        ] {
+            preferences.set(attribute, &(ALIGNMENT as u32))?;
+        }
+        Ok(preferences)
+    }
+
+    fn set<T>(&self, attribute: Preference, value: &T) -> Result<(), CudaFault> {
+        let value: *const T = value;
+        // SAFETY: the preference is alive; the library copies as many bytes as the value has.
+        let set = unsafe {
+            lt::set_matmul_pref_attribute(self.0, attribute, value.cast(), size_of::<T>())
+        };
+        set.map_err(|error| failed("cublasLtMatmulPreferenceSetAttribute", error))
+    }
+}
+
+impl Drop for Preferences {
+    fn drop(&mut self) {
+        // SAFETY: made by `new`, destroyed once.
+        let _ = unsafe { lt::destroy_matmul_pref(self.0) };
+    }
+}
+
+/// Whether one block sums an element over the whole of `k`.
+fn is_whole(algorithm: &cublasLtMatmulAlgo_t) -> bool {
+    let attribute = |attribute| {
+        let (mut value, mut written) = (0u32, 0);
+        // SAFETY: the algorithm came from the library; the value has the size of these attributes.
+        let status = unsafe {
+            sys::cublasLtMatmulAlgoConfigGetAttribute(
+                algorithm,
+                attribute,
+                (&raw mut value).cast(),
+                size_of::<u32>(),
+                &raw mut written,
+            )
+        };
+        status.result().is_ok().then_some(value)
+    };
+    let parts = attribute(Config::CUBLASLT_ALGO_CONFIG_SPLITK_NUM);
+    let reduction = attribute(Config::CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME);
+    parts.is_none_or(|parts| parts <= 1) && reduction.is_none_or(|scheme| scheme == 0)
+}
+
+const fn has_bias(epilogue: ProductEpilogue) -> bool {
+    match epilogue {
+        ProductEpilogue::None | ProductEpilogue::GeluTanh => false,
+        ProductEpilogue::Bias | ProductEpilogue::BiasGeluTanh => true,
+    }
+}
+
+const fn data_type(element: Float) -> cudaDataType {
+    match element {
+        Float::F32 => cudaDataType::CUDA_R_32F,
+        Float::F16 => cudaDataType::CUDA_R_16F,
+        Float::Bf16 => cudaDataType::CUDA_R_16BF,
+    }
+}
+
+fn failed(call: &'static str, error: CublasError) -> CudaFault {
+    CudaFault::Call {
+        library: Library::CublasLt,
+        call,
+        reason: error.to_string(),
+    }
+}
+
+fn unsupported(kind: ProductKind, reason: &str) -> CudaFault {
+    CudaFault::Unsupported {
+        library: Library::CublasLt,
+        operation: format!(
+            "a product of k={} and n={} in {} with epilogue {:?}",
+            kind.k, kind.n, kind.element, kind.epilogue
+        ),
+        reason: reason.to_owned(),
+    }
+}
