@@ -5,7 +5,7 @@
 //! that is reported. All memory belongs to [`Shared`], which every thread keeps alive: a thread that
 //! is stuck may be left behind, but never loses the memory that it works on.
 
-use crate::backend::Backend;
+use crate::backend::{Backend, OnLane};
 use crate::fabric::{Fabric, LocalFabric};
 use crate::ports::Bound;
 use crate::position::{Phase, Positions};
@@ -269,10 +269,9 @@ impl<B: Backend> Member<B> {
             let mut recorder = Recorder::new(shared.tracing.as_ref(), self.rank, steps);
             // What a panic leaves behind is never used: the session refuses further runs.
             let ended = catch_unwind(AssertUnwindSafe(|| {
-                let lane = &shared.lanes[self.rank.0];
                 shared
                     .backend
-                    .enter(lane, || self.call(order, &mut recorder))
+                    .enter(self.lane(), || self.call(order, &mut recorder))
             }));
             recorder.deliver();
             shared.end(self.rank, ended);
@@ -282,18 +281,39 @@ impl<B: Backend> Member<B> {
     fn call(&self, order: Order, recorder: &mut Recorder<'_>) -> Result<(), RuntimeError> {
         match order {
             Order::Init => self.list(&self.program.init, Phase::Init, recorder)?,
-            Order::Steps => {
-                self.list(&self.program.steps, Phase::Steps, recorder)?;
-                self.carry()?;
-            }
+            Order::Steps => self.steps(recorder)?,
         }
         self.finish()
     }
 
+    fn steps(&self, recorder: &mut Recorder<'_>) -> Result<(), RuntimeError> {
+        let mut list = || {
+            self.list(&self.program.steps, Phase::Steps, recorder)?;
+            self.carry()
+        };
+        let shared = &*self.shared;
+        // A record neither waits for other ranks nor shows when its steps end.
+        if shared.lanes.len() > 1 || shared.tracing.is_some() {
+            return list();
+        }
+        // SAFETY: as for what the list does; `shared` keeps all that it works on.
+        unsafe { shared.backend.repeat(self.lane(), &mut list) }
+    }
+
+    fn lane(&self) -> &B::Lane {
+        &self.shared.lanes[self.rank.0]
+    }
+
+    fn copier(&self) -> OnLane<'_, B> {
+        OnLane {
+            backend: &self.shared.backend,
+            lane: self.lane(),
+        }
+    }
+
     /// Waits until everything has ended on the rank's lane, so that late errors come out.
     fn finish(&self) -> Result<(), RuntimeError> {
-        let shared = &*self.shared;
-        shared.backend.finish(&shared.lanes[self.rank.0])
+        self.shared.backend.finish(self.lane())
     }
 
     fn carry(&self) -> Result<(), RuntimeError> {
@@ -332,17 +352,17 @@ impl<B: Backend> Member<B> {
         let (shared, rank) = (&*self.shared, self.rank);
         match action {
             Act::Launch(launch) => {
-                let lane = &shared.lanes[rank.0];
                 // SAFETY: the plan has passed its check, so no other rank and no exchange under way
                 // touches the operands; `shared` keeps the memory of all ranks.
-                unsafe { shared.backend.launch(lane, launch) }?;
+                unsafe { shared.backend.launch(self.lane(), launch) }?;
             }
             Act::Begin(exchange, local) => {
-                shared.fabric.begin(rank, exchange)?;
+                shared.fabric.begin(rank, exchange, &self.copier())?;
+                let (src, dst) = (exchange.src, exchange.dst);
                 // SAFETY: as above; peers only read the source, and the destination is this rank's.
-                unsafe { shared.backend.copy(exchange.src, exchange.dst, local) }?;
+                unsafe { shared.backend.copy(self.lane(), src, dst, local) }?;
             }
-            Act::Wait(exchange) => shared.fabric.wait(rank, exchange, &*shared.backend)?,
+            Act::Wait(exchange) => shared.fabric.wait(rank, exchange, &self.copier())?,
             Act::Copy(copy) => self.copy(copy)?,
             Act::Free => {}
         }
@@ -350,7 +370,8 @@ impl<B: Backend> Member<B> {
     }
 
     fn copy(&self, copy: &Move) -> Result<(), RuntimeError> {
+        let Move { src, dst, boxes } = copy;
         // SAFETY: as in `act`; both buffers are this rank's.
-        unsafe { self.shared.backend.copy(copy.src, copy.dst, &copy.boxes) }
+        unsafe { self.shared.backend.copy(self.lane(), *src, *dst, boxes) }
     }
 }

@@ -97,7 +97,7 @@ mod trace;
 mod weights;
 
 pub use backend::cpu::Cpu;
-pub use backend::{Backend, Copier, View};
+pub use backend::{Backend, Copier, Mark, View};
 pub use boxes::Boxes;
 pub use error::{FileFault, ResolveFault, RuntimeError};
 pub use position::{Phase, Place, Status, Waiting};

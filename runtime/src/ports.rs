@@ -90,10 +90,11 @@ impl Bound {
     ) -> Result<(), RuntimeError> {
         let backend = &*shared.backend;
         for part in &self.parts {
-            backend.enter(&shared.lanes[part.rank.0], || {
+            let lane = &shared.lanes[part.rank.0];
+            backend.enter(lane, || {
                 // SAFETY: no rank runs between two runs, and the caller holds the session alone; the
                 // memory of all ranks lives as long as `shared`.
-                unsafe { backend.upload(tensor.bytes(), part.view, &part.boxes) }
+                unsafe { backend.upload(lane, tensor.bytes(), part.view, &part.boxes) }
             })?;
         }
         Ok(())
@@ -108,9 +109,10 @@ impl Bound {
         let backend = &*shared.backend;
         for part in &self.parts {
             let host = tensor.bytes_mut();
-            backend.enter(&shared.lanes[part.rank.0], || {
+            let lane = &shared.lanes[part.rank.0];
+            backend.enter(lane, || {
                 // SAFETY: as for `upload`; several readers at once are harmless.
-                unsafe { backend.download(part.view, host, &part.boxes) }
+                unsafe { backend.download(lane, part.view, host, &part.boxes) }
             })?;
         }
         Ok(())

@@ -123,8 +123,9 @@ impl Session {
         let mut memories = Vec::new();
         let mut lanes = Vec::new();
         for (index, rank) in plan.ranks.iter().enumerate() {
-            memories.push(backend.allocate(Rank(index), rank)?);
-            lanes.push(backend.lane(Rank(index), threads)?);
+            let memory = backend.allocate(Rank(index), rank)?;
+            lanes.push(backend.lane(Rank(index), &memory, threads)?);
+            memories.push(memory);
         }
         let positions = Arc::new(Positions::new(Arc::clone(&plan)));
         let fabric = LocalFabric::new(&plan, Arc::clone(&positions), options.timeout)?;

@@ -45,7 +45,7 @@ pub fn gemm(
     let GemmSize { rows, k, n } = size;
     let weight = tensors::noise(vec![n, k])?;
     let threads = options.threads_per_rank(1);
-    let lane = Cpu.lane(Rank(0), threads)?;
+    let lane = Cpu::pool(Rank(0), threads)?;
     let weight = Cpu.enter(&lane, || match precision {
         Precision::F32 => PackedLinear::pack(n, k, weight.as_f32()?).map_err(Error::from),
         Precision::Bf16 => PackedLinear::pack_bf16(n, k, weight.as_f32()?).map_err(Error::from),
@@ -100,7 +100,7 @@ pub fn attention(
         head_stride: head_dim,
     };
     let threads = options.threads_per_rank(1);
-    let lane = Cpu.lane(Rank(0), threads)?;
+    let lane = Cpu::pool(Rank(0), threads)?;
     let flops = flops(&[4, heads, tokens, tokens, head_dim]);
     measure(
         repeat,

@@ -127,7 +127,7 @@ impl Limit {
         let Self::Threads(threads, operands) = self else {
             return Ok(None);
         };
-        let lane = Cpu.lane(Rank(0), threads)?;
+        let lane = Cpu::pool(Rank(0), threads)?;
         let rate = Cpu.enter(&lane, || peak_flops(instruction_set(), operands, PEAK));
         Ok(Some(Peak { threads, rate }))
     }

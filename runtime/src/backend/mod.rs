@@ -3,14 +3,15 @@
 //! Invariants: a backend has no shape logic; it resolves every operand and kernel once, when a session
 //! is created, so that the step loop neither allocates nor decides. A [`View`] is an address in the
 //! backend's memory, so fabrics and the executor need not know what kind of memory it is. Launches and
-//! copies may return before they have ended; whatever is launched, copied or read later, by any rank
-//! that has been told of it, sees their results.
+//! copies of a lane may return before they have ended; what the lane does later sees their results.
+//! Another lane sees them once it has waited for a [`Mark`] that was set behind them.
 
 pub mod cpu;
 pub(crate) mod resolved;
 
 use crate::boxes::Boxes;
 use crate::{Checkpoint, RuntimeError};
+use std::any::Any;
 use std::sync::Arc;
 use terrace_kernels::KernelError;
 use terrace_plan::{BufferId, DType, KernelCall, Rank, RankPlan, Weight};
@@ -59,20 +60,92 @@ impl View {
     }
 }
 
-/// Copies between buffers of any ranks that share memory.
-pub trait Copier: Send + Sync {
-    /// Copies `boxes` from `src` to `dst`.
+/// A point in the work of a lane that other lanes wait for; made and understood by its backend.
+#[derive(Clone, Default)]
+pub struct Mark(Option<Arc<dyn Any + Send + Sync>>);
+
+impl Mark {
+    /// The mark of work that had ended when it was set: there is nothing to wait for.
+    pub const ENDED: Self = Self(None);
+
+    /// A mark that stands for `event` of a backend.
+    pub fn new<E: Any + Send + Sync>(event: E) -> Self {
+        Self(Some(Arc::new(event)))
+    }
+
+    /// The event, if it is one of type `E`.
+    pub fn event<E: Any>(&self) -> Option<&E> {
+        self.0.as_ref()?.downcast_ref()
+    }
+}
+
+impl std::fmt::Debug for Mark {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mark").finish_non_exhaustive()
+    }
+}
+
+/// The lane of a rank as a fabric works with it.
+pub trait Copier {
+    /// Marks what the lane has been told so far.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn mark(&self) -> Result<Mark, RuntimeError>;
+
+    /// Copies `boxes` from `src`, perhaps of another rank, to `dst` of this one, when all of `after`
+    /// are reached, beside what the lane does meanwhile. Returns the mark of the end.
     ///
     /// # Errors
     /// When the boxes end behind a view or the element types differ; nothing is copied then.
     ///
     /// # Safety
-    /// During the call nobody else writes the elements read or touches the elements written.
-    unsafe fn copy(&self, src: View, dst: View, boxes: &Boxes) -> Result<(), RuntimeError>;
+    /// Nobody writes the elements read or touches the elements written that has not been ordered
+    /// before or after the copy by marks.
+    unsafe fn pull(
+        &self,
+        after: &[Mark],
+        src: View,
+        dst: View,
+        boxes: &Boxes,
+    ) -> Result<Mark, RuntimeError>;
+
+    /// Lets what the lane is told from now on wait for `marks`.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn join(&self, marks: &[Mark]) -> Result<(), RuntimeError>;
+}
+
+/// A rank's lane with its backend.
+pub(crate) struct OnLane<'a, B: Backend> {
+    pub(crate) backend: &'a B,
+    pub(crate) lane: &'a B::Lane,
+}
+
+impl<B: Backend> Copier for OnLane<'_, B> {
+    fn mark(&self) -> Result<Mark, RuntimeError> {
+        self.backend.mark(self.lane)
+    }
+
+    unsafe fn pull(
+        &self,
+        after: &[Mark],
+        src: View,
+        dst: View,
+        boxes: &Boxes,
+    ) -> Result<Mark, RuntimeError> {
+        // SAFETY: the same contract.
+        unsafe { self.backend.pull(self.lane, after, src, dst, boxes) }
+    }
+
+    fn join(&self, marks: &[Mark]) -> Result<(), RuntimeError> {
+        self.backend.join(self.lane, marks)
+    }
 }
 
 /// A kind of device and all that the executor asks of it.
-pub trait Backend: Copier + 'static {
+pub trait Backend: Send + Sync + 'static {
     /// A weight as the kernels of this backend read it.
     type Weight: Send + Sync + 'static;
     /// Arena and state of one rank.
@@ -100,11 +173,16 @@ pub trait Backend: Copier + 'static {
     /// The view of a buffer, or `None` when the rank has no such buffer.
     fn view(&self, memory: &Self::Memory, buffer: BufferId) -> Option<View>;
 
-    /// Makes what runs the work of a rank on `threads` threads.
+    /// Makes what runs the work of a rank that has `memory` on `threads` threads.
     ///
     /// # Errors
     /// When threads or device queues cannot be made.
-    fn lane(&self, rank: Rank, threads: usize) -> Result<Self::Lane, RuntimeError>;
+    fn lane(
+        &self,
+        rank: Rank,
+        memory: &Self::Memory,
+        threads: usize,
+    ) -> Result<Self::Lane, RuntimeError>;
 
     /// Resolves a kernel call: one exhaustive match from call to kernel.
     ///
@@ -129,9 +207,76 @@ pub trait Backend: Copier + 'static {
     /// What the kernel refuses.
     ///
     /// # Safety
-    /// As for [`Copier::copy`], for the operands of the call; and the memory that the call was
+    /// As for [`Backend::copy`], for the operands of the call; and the memory that the call was
     /// prepared for is still allocated.
     unsafe fn launch(&self, lane: &Self::Lane, launch: &Self::Launch) -> Result<(), KernelError>;
+
+    /// Copies `boxes` between two buffers of the lane's rank.
+    ///
+    /// # Errors
+    /// When the boxes end behind a view or the element types differ; nothing is copied then.
+    ///
+    /// # Safety
+    /// Until the copy has ended, nobody else writes the elements read or touches the elements written.
+    unsafe fn copy(
+        &self,
+        lane: &Self::Lane,
+        src: View,
+        dst: View,
+        boxes: &Boxes,
+    ) -> Result<(), RuntimeError>;
+
+    /// [`Copier::mark`] on a lane. Nothing to be done where calls return when their work has ended.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn mark(&self, _lane: &Self::Lane) -> Result<Mark, RuntimeError> {
+        Ok(Mark::ENDED)
+    }
+
+    /// [`Copier::pull`] on a lane. A copy where calls return when their work has ended.
+    ///
+    /// # Errors
+    /// As for [`Copier::pull`].
+    ///
+    /// # Safety
+    /// As for [`Copier::pull`].
+    unsafe fn pull(
+        &self,
+        lane: &Self::Lane,
+        _after: &[Mark],
+        src: View,
+        dst: View,
+        boxes: &Boxes,
+    ) -> Result<Mark, RuntimeError> {
+        // SAFETY: the same contract; all that was marked has ended.
+        unsafe { self.copy(lane, src, dst, boxes) }?;
+        Ok(Mark::ENDED)
+    }
+
+    /// [`Copier::join`] on a lane. Nothing to be done where calls return when their work has ended.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn join(&self, _lane: &Self::Lane, _marks: &[Mark]) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+
+    /// Runs `list`, which tells the lane the same in every call and waits for nobody. A device may
+    /// record it and repeat the record instead of calling it again.
+    ///
+    /// # Errors
+    /// Those of `list`, or of the device.
+    ///
+    /// # Safety
+    /// As for what `list` does.
+    unsafe fn repeat(
+        &self,
+        _lane: &Self::Lane,
+        list: &mut dyn FnMut() -> Result<(), RuntimeError>,
+    ) -> Result<(), RuntimeError> {
+        list()
+    }
 
     /// Waits until all that was launched and copied on the lane has ended.
     ///
@@ -142,21 +287,28 @@ pub trait Backend: Copier + 'static {
     /// Copies `boxes` from `host`, elements of the view's type, to a buffer.
     ///
     /// # Errors
-    /// As for [`Copier::copy`].
+    /// As for [`Backend::copy`].
     ///
     /// # Safety
-    /// As for [`Copier::copy`].
-    unsafe fn upload(&self, host: &[u8], dst: View, boxes: &Boxes) -> Result<(), RuntimeError>;
+    /// As for [`Backend::copy`].
+    unsafe fn upload(
+        &self,
+        lane: &Self::Lane,
+        host: &[u8],
+        dst: View,
+        boxes: &Boxes,
+    ) -> Result<(), RuntimeError>;
 
     /// Copies `boxes` from a buffer to `host`, elements of the view's type.
     ///
     /// # Errors
-    /// As for [`Copier::copy`].
+    /// As for [`Backend::copy`].
     ///
     /// # Safety
-    /// As for [`Copier::copy`].
+    /// As for [`Backend::copy`].
     unsafe fn download(
         &self,
+        lane: &Self::Lane,
         src: View,
         host: &mut [u8],
         boxes: &Boxes,

@@ -1,7 +1,7 @@
 //! The local fabric: ranks are threads of one process and read each other's memory.
 //!
-//! A rank publishes the address of its source; a receiver copies straight from there into its own
-//! destination, so data moves once. Transfers are matched when the fabric is made: what a receiver
+//! A rank publishes the address of its source and a mark of when it is made; a receiver copies straight
+//! from there into its own destination, so data moves once, and leaves a mark of when it has read. Transfers are matched when the fabric is made: what a receiver
 //! copies is known before anything runs.
 //!
 //! Invariants: a source is read only between its publication and the end of its owner's wait; a wait
@@ -10,7 +10,7 @@
 //! receiver disagree.
 
 use super::{Exchange, Fabric};
-use crate::backend::{Copier, View};
+use crate::backend::{Copier, Mark, View};
 use crate::boxes::Boxes;
 use crate::position::Positions;
 use crate::{ResolveFault, RuntimeError, Waiting};
@@ -117,8 +117,14 @@ impl LocalFabric {
 }
 
 impl Fabric for LocalFabric {
-    fn begin(&self, rank: Rank, exchange: &Exchange) -> Result<(), RuntimeError> {
+    fn begin(
+        &self,
+        rank: Rank,
+        exchange: &Exchange,
+        copier: &dyn Copier,
+    ) -> Result<(), RuntimeError> {
         let (group, me) = self.group(rank, exchange.collective)?;
+        let made = copier.mark()?;
         let mut slots = group.lock();
         if slots[me].source.is_some() {
             return Err(ResolveFault::BegunTwice {
@@ -128,8 +134,9 @@ impl Fabric for LocalFabric {
             .into());
         }
         slots[me] = Slot {
-            source: Some(exchange.src),
+            source: Some((exchange.src, made)),
             readers: exchange.pattern.sends.len(),
+            read: Vec::new(),
         };
         drop(slots);
         group.changed.notify_all();
@@ -144,21 +151,28 @@ impl Fabric for LocalFabric {
     ) -> Result<(), RuntimeError> {
         let collective = exchange.collective;
         let (group, me) = self.group(rank, collective)?;
+        // The destination is free when this rank has got to where it began the exchange.
+        let own = group.lock()[me].source.clone();
+        let free = own.map_or(Mark::ENDED, |(_, made)| made);
+        let mut copied = Vec::new();
         for (peer, boxes) in &group.receives[me] {
             let waiting = Waiting::Begin {
                 collective,
                 peer: group.members[*peer],
             };
             let slots = self.wait_until(group, &waiting, |slots| slots[*peer].source.is_some())?;
-            let Some(source) = slots[*peer].source else {
+            let Some((source, made)) = slots[*peer].source.clone() else {
                 continue;
             };
             drop(slots);
+            let after = [free.clone(), made];
             // SAFETY: the peer has published its source and waits for this reader before it changes
             // it; nobody else touches this rank's destination, as the plan's check has proved.
-            unsafe { copier.copy(source, exchange.dst, boxes) }?;
+            let read = unsafe { copier.pull(&after, source, exchange.dst, boxes) }?;
+            copied.push(read.clone());
             let mut slots = group.lock();
             slots[*peer].readers = slots[*peer].readers.saturating_sub(1);
+            slots[*peer].read.push(read);
             let finished = slots[*peer].readers == 0;
             drop(slots);
             if finished {
@@ -168,7 +182,9 @@ impl Fabric for LocalFabric {
         let waiting = Waiting::Readers { collective };
         let mut slots = self.wait_until(group, &waiting, |slots| slots[me].readers == 0)?;
         slots[me].source = None;
-        Ok(())
+        copied.append(&mut slots[me].read);
+        drop(slots);
+        copier.join(&copied)
     }
 
     fn abort(&self) {
@@ -205,9 +221,12 @@ impl Group {
 /// What a member has published.
 #[derive(Clone, Debug, Default)]
 struct Slot {
-    source: Option<View>,
-    /// Peers that have not read it yet.
+    /// The source, and the mark of when it is made.
+    source: Option<(View, Mark)>,
+    /// Peers that have not been told to read it yet.
     readers: usize,
+    /// Marks of when those that were told have read it.
+    read: Vec<Mark>,
 }
 
 /// The pattern that each member of each collective uses; a plan issues a collective once.

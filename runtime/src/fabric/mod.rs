@@ -32,11 +32,17 @@ pub struct Exchange {
 /// [`RuntimeError::Aborted`] soon after [`Fabric::abort`], or with
 /// [`RuntimeError::ExchangeTimeout`] when a peer makes no progress.
 pub trait Fabric: Send + Sync + 'static {
-    /// Publishes the source of `exchange` to the peers of `rank`. Does not wait.
+    /// Publishes the source of `exchange`, as `rank` has been told to make it, to its peers. Does not
+    /// wait.
     ///
     /// # Errors
     /// When the exchange was begun before, or `rank` is no member of it.
-    fn begin(&self, rank: Rank, exchange: &Exchange) -> Result<(), RuntimeError>;
+    fn begin(
+        &self,
+        rank: Rank,
+        exchange: &Exchange,
+        copier: &dyn Copier,
+    ) -> Result<(), RuntimeError>;
 
     /// Completes the destination of `exchange`, then waits until no peer reads its source.
     ///

@@ -15,7 +15,7 @@ const PARALLEL: usize = 1 << 17;
 /// Copies `boxes` from `src` to `dst`.
 ///
 /// # Safety
-/// As for [`crate::Copier::copy`].
+/// As for [`crate::Backend::copy`].
 pub(super) unsafe fn copy(src: View, dst: View, boxes: &Boxes) -> Result<(), RuntimeError> {
     boxes.fits(src.len(), dst.len())?;
     if src.dtype().bytes() != dst.dtype().bytes() {

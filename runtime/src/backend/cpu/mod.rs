@@ -10,7 +10,7 @@ mod operand;
 
 pub use memory::CpuMemory;
 
-use super::{Backend, Copier, View};
+use super::{Backend, View};
 use crate::boxes::Boxes;
 use crate::{Checkpoint, LoadedWeight, ResolveFault, RuntimeError};
 use operand::Access;
@@ -23,6 +23,24 @@ use terrace_plan::{BufferId, KernelCall, Rank, RankPlan, Weight};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cpu;
 
+impl Cpu {
+    /// The threads that run the work of a rank.
+    ///
+    /// # Errors
+    /// When the system gives no more threads.
+    pub fn pool(rank: Rank, threads: usize) -> Result<ThreadPool, RuntimeError> {
+        ThreadPoolBuilder::new()
+            .num_threads(threads.max(1))
+            .thread_name(move |thread| format!("rank {rank} thread {thread}"))
+            .build()
+            .map_err(|error| RuntimeError::Threads {
+                rank,
+                threads,
+                reason: error.to_string(),
+            })
+    }
+}
+
 /// A kernel call of the CPU with its operands resolved.
 pub struct CpuLaunch {
     run: launch::Run,
@@ -33,13 +51,6 @@ pub struct CpuLaunch {
 impl std::fmt::Debug for CpuLaunch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("CpuLaunch").finish_non_exhaustive()
-    }
-}
-
-impl Copier for Cpu {
-    unsafe fn copy(&self, src: View, dst: View, boxes: &Boxes) -> Result<(), RuntimeError> {
-        // SAFETY: the same contract.
-        unsafe { copy::copy(src, dst, boxes) }
     }
 }
 
@@ -65,16 +76,13 @@ impl Backend for Cpu {
         memory.view(buffer)
     }
 
-    fn lane(&self, rank: Rank, threads: usize) -> Result<ThreadPool, RuntimeError> {
-        ThreadPoolBuilder::new()
-            .num_threads(threads.max(1))
-            .thread_name(move |thread| format!("rank {rank} thread {thread}"))
-            .build()
-            .map_err(|error| RuntimeError::Threads {
-                rank,
-                threads,
-                reason: error.to_string(),
-            })
+    fn lane(
+        &self,
+        rank: Rank,
+        _: &Self::Memory,
+        threads: usize,
+    ) -> Result<ThreadPool, RuntimeError> {
+        Self::pool(rank, threads)
     }
 
     fn prepare(
@@ -105,12 +113,29 @@ impl Backend for Cpu {
         (launch.run)(&access)
     }
 
+    unsafe fn copy(
+        &self,
+        _: &ThreadPool,
+        src: View,
+        dst: View,
+        boxes: &Boxes,
+    ) -> Result<(), RuntimeError> {
+        // SAFETY: the same contract.
+        unsafe { copy::copy(src, dst, boxes) }
+    }
+
     fn finish(&self, _: &ThreadPool) -> Result<(), RuntimeError> {
         // Launches and copies return when they have ended.
         Ok(())
     }
 
-    unsafe fn upload(&self, host: &[u8], dst: View, boxes: &Boxes) -> Result<(), RuntimeError> {
+    unsafe fn upload(
+        &self,
+        _: &ThreadPool,
+        host: &[u8],
+        dst: View,
+        boxes: &Boxes,
+    ) -> Result<(), RuntimeError> {
         let bytes = dst.dtype().bytes();
         let address = host.as_ptr().expose_provenance();
         aligned(address, bytes)?;
@@ -122,6 +147,7 @@ impl Backend for Cpu {
 
     unsafe fn download(
         &self,
+        _: &ThreadPool,
         src: View,
         host: &mut [u8],
         boxes: &Boxes,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use terrace_kernels::KernelError;
 use terrace_plan::{BufferId, KernelCall, Rank, RankPlan, Weight};
 use terrace_runtime::backend::cpu::{CpuLaunch, CpuMemory};
-use terrace_runtime::{Backend, Boxes, Checkpoint, Copier, Cpu, LoadedWeight, RuntimeError, View};
+use terrace_runtime::{Backend, Boxes, Checkpoint, Cpu, LoadedWeight, RuntimeError, View};
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,17 +73,6 @@ impl Faulty {
     }
 }
 
-impl Copier for Faulty {
-    unsafe fn copy(&self, src: View, dst: View, boxes: &Boxes) -> Result<(), RuntimeError> {
-        let hit = self.addresses.lock().unwrap().contains(&dst.address());
-        if self.fault == Fault::Copy && hit && !boxes.is_empty() {
-            return Err(refusal("copy").into());
-        }
-        // SAFETY: the same contract.
-        unsafe { Cpu.copy(src, dst, boxes) }
-    }
-}
-
 impl Backend for Faulty {
     type Weight = LoadedWeight;
     type Memory = Owned;
@@ -119,8 +108,8 @@ impl Backend for Faulty {
         Cpu.view(&memory.memory, buffer)
     }
 
-    fn lane(&self, rank: Rank, threads: usize) -> Result<Self::Lane, RuntimeError> {
-        Cpu.lane(rank, threads)
+    fn lane(&self, rank: Rank, memory: &Owned, threads: usize) -> Result<Self::Lane, RuntimeError> {
+        Cpu.lane(rank, &memory.memory, threads)
     }
 
     fn prepare(
@@ -164,23 +153,45 @@ impl Backend for Faulty {
         unsafe { Cpu.launch(lane, &launch.call) }
     }
 
+    unsafe fn copy(
+        &self,
+        lane: &Self::Lane,
+        src: View,
+        dst: View,
+        boxes: &Boxes,
+    ) -> Result<(), RuntimeError> {
+        let hit = self.addresses.lock().unwrap().contains(&dst.address());
+        if self.fault == Fault::Copy && hit && !boxes.is_empty() {
+            return Err(refusal("copy").into());
+        }
+        // SAFETY: the same contract.
+        unsafe { Cpu.copy(lane, src, dst, boxes) }
+    }
+
     fn finish(&self, lane: &Self::Lane) -> Result<(), RuntimeError> {
         Cpu.finish(lane)
     }
 
-    unsafe fn upload(&self, host: &[u8], dst: View, boxes: &Boxes) -> Result<(), RuntimeError> {
+    unsafe fn upload(
+        &self,
+        lane: &Self::Lane,
+        host: &[u8],
+        dst: View,
+        boxes: &Boxes,
+    ) -> Result<(), RuntimeError> {
         // SAFETY: the same contract.
-        unsafe { Cpu.upload(host, dst, boxes) }
+        unsafe { Cpu.upload(lane, host, dst, boxes) }
     }
 
     unsafe fn download(
         &self,
+        lane: &Self::Lane,
         src: View,
         host: &mut [u8],
         boxes: &Boxes,
     ) -> Result<(), RuntimeError> {
         // SAFETY: the same contract.
-        unsafe { Cpu.download(src, host, boxes) }
+        unsafe { Cpu.download(lane, src, host, boxes) }
     }
 }
 
