@@ -324,6 +324,7 @@ impl Request {
             mesh: self.mesh,
             granularity: self.granularity.into(),
             dtype: self.precision.into(),
+            activations: DType::F32,
         };
         let provenance = Provenance {
             producer: PRODUCER.to_owned(),

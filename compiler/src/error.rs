@@ -88,8 +88,14 @@ pub enum CompileError {
         to: String,
     },
     /// No product has the element type asked for.
-    #[error("no matrix product has element type {found}; use f32, bf16 or i8")]
+    #[error("no matrix product has element type {found}; use f32, f16, bf16 or i8")]
     Precision {
+        /// Element type asked for.
+        found: terrace_plan::DType,
+    },
+    /// Activations are not of the element type asked for.
+    #[error("activations are no numbers of type {found}; use f32, f16 or bf16")]
+    Activations {
         /// Element type asked for.
         found: terrace_plan::DType,
     },

@@ -26,7 +26,8 @@
 //! }
 //! "#)?;
 //! let mesh = Mesh { cfg: 1, ring: 1, ulysses: 3 };
-//! let options = CompileOptions { mesh, granularity: SliceGranularity::Cell, dtype: DType::F32 };
+//! let (dtype, activations) = (DType::F32, DType::F32);
+//! let options = CompileOptions { mesh, granularity: SliceGranularity::Cell, dtype, activations };
 //! let provenance = Provenance {
 //!     producer: "example".into(),
 //!     fingerprint: Fingerprint {

@@ -19,9 +19,12 @@ pub struct CompileOptions {
     pub mesh: Mesh,
     /// Where slices may be cut.
     pub granularity: SliceGranularity,
-    /// Element type of matrix products and convolutions: f32, bf16 with f32 sums, or i8 with exact sums
-    /// where the pass that chooses allows it and bf16 elsewhere. Everything between them is f32.
+    /// Element type of the weights of matrix products and convolutions: f32, f16 or bf16 with f32 sums, or
+    /// i8 with exact sums where the pass that chooses allows it and bf16 elsewhere.
     pub dtype: DType,
+    /// Element type of the tensors between products, where values of the caller, positions, times,
+    /// running states and what the scheduler computes stay f32.
+    pub activations: DType,
 }
 
 /// What a plan records about its making, given by the caller because the compiler knows no

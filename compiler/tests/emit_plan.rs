@@ -7,7 +7,9 @@ mod transformer;
 use std::collections::BTreeMap;
 use terrace_compiler::ops::{Affine, Guidance, Presence};
 use terrace_compiler::{CompileError, CompileOptions, Provenance, SliceGranularity, compile};
-use terrace_plan::{Action, DType, Fingerprint, Mesh, Plan, Rank, Region};
+use terrace_plan::{
+    Action, Collective, CollectiveKind, DType, Fingerprint, Mesh, Plan, Rank, Region,
+};
 use transformer::Step;
 
 fn provenance(mesh: Mesh) -> Provenance {
@@ -25,10 +27,21 @@ fn provenance(mesh: Mesh) -> Provenance {
 }
 
 fn plan(step: Step, mesh: Mesh, granularity: SliceGranularity) -> Result<Plan, CompileError> {
+    plan_of(step, mesh, granularity, DType::F32)
+}
+
+/// A plan whose products and activations have the type `dtype`.
+fn plan_of(
+    step: Step,
+    mesh: Mesh,
+    granularity: SliceGranularity,
+    dtype: DType,
+) -> Result<Plan, CompileError> {
     let options = CompileOptions {
         mesh,
         granularity,
-        dtype: DType::F32,
+        dtype,
+        activations: dtype,
     };
     compile(step.graph(), &options, &provenance(mesh), &mut |_, _| {})
 }
@@ -44,6 +57,37 @@ fn small(mesh: Mesh) -> Plan {
 fn meshes() -> impl Iterator<Item = Mesh> {
     let pairs = (1..=4).flat_map(|ring| (1..=5).map(move |ulysses| (ring, ulysses)));
     pairs.flat_map(|(ring, ulysses)| [mesh(1, ring, ulysses), mesh(2, ring, ulysses)])
+}
+
+#[test]
+fn activations_of_16_bits_halve_what_is_exchanged() {
+    for mesh in meshes() {
+        let of = |dtype| plan_of(Step::SMALL, mesh, SliceGranularity::Cell, dtype).unwrap();
+        let (single, half) = (of(DType::F32), of(DType::F16));
+        assert_eq!(half.check(), Ok(()), "{mesh}");
+        let bytes = |plan: &Plan| -> Vec<Vec<Vec<u64>>> {
+            let moved = |c: &Collective| c.kind != CollectiveKind::AllGather;
+            plan.collectives
+                .iter()
+                .filter(|c| moved(c))
+                .map(|c| c.bytes.clone())
+                .collect()
+        };
+        let doubled: Vec<Vec<Vec<u64>>> = bytes(&half)
+            .into_iter()
+            .map(|rows| {
+                rows.into_iter()
+                    .map(|row| row.into_iter().map(|b| 2 * b).collect())
+                    .collect()
+            })
+            .collect();
+        assert_eq!(bytes(&single), doubled, "{mesh}");
+        assert_eq!(half.carries, single.carries);
+        assert_eq!(
+            (&half.inputs, &half.outputs),
+            (&single.inputs, &single.outputs)
+        );
+    }
 }
 
 #[test]

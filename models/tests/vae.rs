@@ -41,6 +41,7 @@ fn rank(graph: Graph) -> RankPlan {
         mesh: Mesh::ONE,
         granularity: SliceGranularity::Cell,
         dtype: DType::F32,
+        activations: DType::F32,
     };
     let provenance = Provenance {
         producer: "test".into(),

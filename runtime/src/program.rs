@@ -99,7 +99,12 @@ impl<B: Backend> Builder<'_, B> {
         let (name, category, bytes, action) = match &step.action {
             Action::Launch(call) => {
                 let launch = self.backend.prepare(self.memory, self.weights, call)?;
-                (call.name(), "kernel", touched(call), Act::Launch(launch))
+                (
+                    call.name(),
+                    "kernel",
+                    self.touched(call),
+                    Act::Launch(launch),
+                )
             }
             Action::Exchange {
                 collective,
@@ -140,6 +145,15 @@ impl<B: Backend> Builder<'_, B> {
             bytes,
             action,
         })
+    }
+
+    /// Bytes that a kernel reads and writes.
+    fn touched(&self, call: &KernelCall) -> u64 {
+        let operands = call.operands().unwrap_or_default();
+        let bytes = operands
+            .iter()
+            .filter_map(|operand| Some(size(operand.elements, self.view(operand.buffer).ok()?)));
+        bytes.fold(0, u64::saturating_add)
     }
 
     fn pattern(&self, pattern: PatternId, lists: &Lists) -> Result<Arc<Pattern>, RuntimeError> {
@@ -235,15 +249,6 @@ struct Lists {
 /// Bytes of `elements` elements of a buffer, for the trace.
 fn size(elements: usize, view: View) -> u64 {
     elements.saturating_mul(view.dtype().bytes()) as u64
-}
-
-/// Bytes that a kernel reads and writes.
-fn touched(call: &KernelCall) -> u64 {
-    let operands = call.operands().unwrap_or_default();
-    let bytes = operands
-        .iter()
-        .map(|o| o.elements.saturating_mul(o.dtype.bytes()));
-    bytes.fold(0, usize::saturating_add) as u64
 }
 
 /// Bytes that an exchange delivers.

@@ -28,6 +28,7 @@ pub fn plan(graph: Graph) -> Plan {
         mesh: Mesh::ONE,
         granularity: SliceGranularity::Cell,
         dtype: DType::F32,
+        activations: DType::F32,
     };
     let provenance = Provenance {
         producer: "test".into(),

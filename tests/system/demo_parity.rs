@@ -161,6 +161,7 @@ impl Case<'_> {
             mesh: Mesh::ONE,
             granularity: SliceGranularity::Cell,
             dtype: DType::F32,
+            activations: DType::F32,
         };
         let provenance = Provenance {
             producer: "test".into(),

@@ -188,6 +188,7 @@ pub fn try_plan(
         mesh,
         granularity,
         dtype: DType::F32,
+        activations: DType::F32,
     };
     let provenance = Provenance {
         producer: "test".into(),

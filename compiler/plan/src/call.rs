@@ -2,6 +2,9 @@
 //!
 //! Tensors are dense and row-major unless a call carries strides. A [`Slot`] is the first element
 //! of an operand; its length follows from the sizes of the call.
+//!
+//! Activations, the tensors between products, have one floating type per call, that of their buffers.
+//! Positions, times, biases of scores, running states and all that the scheduler computes are f32.
 
 use crate::{
     Activation, Affine, AttentionShape, BoxCopy, ConvShape, Epilogue, Gate, Heads, ModSegment,
@@ -137,6 +140,15 @@ pub enum KernelCall {
         /// Input.
         x: Slot,
         /// Output; may equal `x`.
+        y: Slot,
+    },
+    /// The same values in the element type of `y`'s buffer, rounded to nearest even.
+    Cast {
+        /// Elements.
+        len: usize,
+        /// Input, of any floating type.
+        x: Slot,
+        /// Output, of any floating type.
         y: Slot,
     },
     /// `y[rows, width] = gelu_tanh(x[:, :width]) * x[:, width:]`.

@@ -16,6 +16,7 @@ impl KernelCall {
             Self::Conv3d { shape, .. } => convolution(shape),
             Self::NormModulate { .. } | Self::GateAdd { .. } | Self::QkNormRope { .. } => 0,
             Self::AttentionFinish { .. } | Self::Activate { .. } | Self::GatedGelu { .. } => 0,
+            Self::Cast { .. } => 0,
             Self::Embedding { .. } | Self::RelativeBias { .. } | Self::Join { .. } => 0,
             Self::TimestepEmbedding { .. } | Self::PositionTable { .. } => 0,
             Self::ConvCache { .. } | Self::GroupNorm { .. } | Self::Upsample { .. } => 0,

@@ -37,6 +37,7 @@ impl KernelCall {
             Self::Linear { .. } | Self::NormModulate { .. } | Self::GateAdd { .. } => Ok(()),
             Self::QkNormRope { .. } | Self::Attention { .. } | Self::AttentionStep { .. } => Ok(()),
             Self::AttentionFinish { .. } | Self::Activate { .. } | Self::GatedGelu { .. } => Ok(()),
+            Self::Cast { .. } => Ok(()),
             Self::Embedding { .. } | Self::RelativeBias { .. } | Self::TimestepEmbedding { .. } => {
                 Ok(())
             }
@@ -80,12 +81,12 @@ impl KernelCall {
             return Ok(());
         };
         if let Some(uncond) = uncond {
-            u.read("uncond", *uncond, &[*len])?;
+            u.read_f32("uncond", *uncond, &[*len])?;
         }
-        u.read("pred", *pred, &[*len])?;
-        u.read("latents", *latents, &[*len])?;
-        u.read("coefficients", *coefficients, &[7])?;
-        u.write("y", *y, &[*len], &[])
+        u.read_f32("pred", *pred, &[*len])?;
+        u.read_f32("latents", *latents, &[*len])?;
+        u.read_f32("coefficients", *coefficients, &[7])?;
+        u.write_f32("y", *y, &[*len])
     }
 
     fn advance(&self, u: &mut Uses) -> Result<(), CallError> {
@@ -101,15 +102,15 @@ impl KernelCall {
         else {
             return Ok(());
         };
-        u.read("latents", *latents, &[*len])?;
-        u.read("x0", *x0, &[*len])?;
+        u.read_f32("latents", *latents, &[*len])?;
+        u.read_f32("x0", *x0, &[*len])?;
         for (name, slot) in [("previous", previous), ("noise", noise)] {
             if let Some(slot) = slot {
-                u.read(name, *slot, &[*len])?;
+                u.read_f32(name, *slot, &[*len])?;
             }
         }
-        u.read("coefficients", *coefficients, &[7])?;
-        u.write("y", *y, &[*len], &[])
+        u.read_f32("coefficients", *coefficients, &[7])?;
+        u.write_f32("y", *y, &[*len])
     }
 
     fn group_norm(&self, u: &mut Uses) -> Result<(), CallError> {

@@ -7,8 +7,8 @@
 use crate::call_use::{Uses, add, at_least_one, epsilon, finite, product, segment_rows};
 use crate::geometry::check_box;
 use crate::{
-    Access, AttentionShape, BoxCopy, CallError, DType, Epilogue, Gate, KernelCall, Norm, Operand,
-    OperandUse, PositionColumns, PositionKind, QkNorm, Rope, Slot, Stage,
+    Access, AttentionShape, BoxCopy, CallError, Elements, Epilogue, Gate, KernelCall, Norm,
+    Operand, OperandUse, PositionColumns, PositionKind, QkNorm, Rope, Slot, Stage,
 };
 
 impl KernelCall {
@@ -52,12 +52,16 @@ impl KernelCall {
             } => {
                 at_least_one(&[("head_dim", *head_dim)])?;
                 let cell = add("state", *head_dim, 2)?;
-                u.read("state", *state, &[*rows, *heads, cell])?;
+                u.read_f32("state", *state, &[*rows, *heads, cell])?;
                 u.write("y", *y, &[*rows, *heads, *head_dim], &[])
             }
             Self::Activate { len, x, y, .. } => {
                 u.read("x", *x, &[*len])?;
                 u.write("y", *y, &[*len], &["x"])
+            }
+            Self::Cast { len, x, y } => {
+                u.dense("x", *x, &[*len], Elements::Floating, Access::Read, &[])?;
+                u.dense("y", *y, &[*len], Elements::Floating, Access::Write, &[])
             }
             Self::GatedGelu { rows, width, x, y } => {
                 at_least_one(&[("width", *width)])?;
@@ -167,7 +171,7 @@ impl KernelCall {
                 at_least_one(&[("kv_rows", kv_rows)])?;
             }
             if let Some(bias) = bias {
-                u.read("bias", *bias, &[heads, q_rows, kv_rows])?;
+                u.read_f32("bias", *bias, &[heads, q_rows, kv_rows])?;
             }
             u.heads("y", y, q_sizes, Access::Write)?;
         }
@@ -177,7 +181,7 @@ impl KernelCall {
                 Stage::Next => Access::ReadWrite,
             };
             let sizes = [batch, q_rows, heads, add("state", head_dim, 2)?];
-            u.dense("state", *state, &sizes, DType::F32, access, &[])?;
+            u.dense("state", *state, &sizes, Elements::F32, access, &[])?;
         }
         Ok(())
     }
@@ -194,8 +198,8 @@ impl KernelCall {
                 ..
             } => {
                 at_least_one(&[("width", *width), ("vocabulary", *vocabulary)])?;
-                u.dense("ids", *ids, &[*rows], DType::U32, Access::Read, &[])?;
-                u.write("y", *y, &[*rows, *width], &[])
+                u.dense("ids", *ids, &[*rows], Elements::U32, Access::Read, &[])?;
+                u.write_f32("y", *y, &[*rows, *width])
             }
             Self::RelativeBias { .. } => self.relative_bias(u),
             Self::TimestepEmbedding { .. } => self.timestep_embedding(u),
@@ -205,6 +209,7 @@ impl KernelCall {
             Self::Linear { .. } | Self::NormModulate { .. } | Self::GateAdd { .. } => Ok(()),
             Self::QkNormRope { .. } | Self::Attention { .. } | Self::AttentionStep { .. } => Ok(()),
             Self::AttentionFinish { .. } | Self::Activate { .. } | Self::GatedGelu { .. } => Ok(()),
+            Self::Cast { .. } => Ok(()),
             Self::Conv3d { .. } | Self::ConvCache { .. } | Self::GroupNorm { .. } => Ok(()),
             Self::Upsample { .. } | Self::Denoise { .. } | Self::Advance { .. } => Ok(()),
         }
@@ -230,7 +235,7 @@ impl KernelCall {
                 max_distance,
             });
         }
-        u.write("y", *y, &[*heads, *q_rows, *kv_rows], &[])
+        u.write_f32("y", *y, &[*heads, *q_rows, *kv_rows])
     }
 
     fn timestep_embedding(&self, u: &mut Uses) -> Result<(), CallError> {
@@ -250,8 +255,8 @@ impl KernelCall {
         if dim < 2 || (dim / 2) as f64 == shift {
             return Err(CallError::FrequencyShift { dim, shift });
         }
-        u.read("timestep", *timestep, &[*batch])?;
-        u.write("y", *y, &[*batch, dim], &[])
+        u.read_f32("timestep", *timestep, &[*batch])?;
+        u.write_f32("y", *y, &[*batch, dim])
     }
 
     fn position_table(&self, u: &mut Uses) -> Result<(), CallError> {
@@ -272,7 +277,7 @@ impl KernelCall {
         at_least_one(&[("grid_w", *grid_w)])?;
         let width = table_width(*kind, columns)?;
         let rows = add("y", *zero_rows, product("y", &[*t, *cells])?)?;
-        u.write("y", *y, &[rows, width], &[])
+        u.write_f32("y", *y, &[rows, width])
     }
 
     fn join(&self, u: &mut Uses) -> Result<(), CallError> {
@@ -294,7 +299,7 @@ impl KernelCall {
         u.read("text", *text, &[*batch, *text_rows, *width])?;
         u.read("video", *video, &[*batch, *video_rows, *width])?;
         if let Some(Operand::Buffer(slot)) = positions {
-            u.read("positions", *slot, &[rows, *width])?;
+            u.read_f32("positions", *slot, &[rows, *width])?;
         }
         u.write("y", *y, &[*batch, rows, *width], &[])
     }
@@ -350,9 +355,16 @@ fn qk_norm_rope(
         let video = rows
             .checked_sub(first_row)
             .ok_or(CallError::FirstRow { rows, first_row })?;
-        u.read("rope", table, &[video, 2, head_dim])?;
+        u.read_f32("rope", table, &[video, 2, head_dim])?;
     }
-    u.dense("qkv", qkv, &sizes, DType::F32, Access::ReadWrite, &[])
+    u.dense(
+        "qkv",
+        qkv,
+        &sizes,
+        Elements::Activation,
+        Access::ReadWrite,
+        &[],
+    )
 }
 
 /// Columns of a position table: `sum of dims`, twice that for rotary tables.
@@ -386,7 +398,7 @@ fn table_width(kind: PositionKind, columns: &[PositionColumns]) -> Result<usize,
 }
 
 fn noise(u: &mut Uses, boxes: &[BoxCopy], key: Slot, y: Slot) -> Result<(), CallError> {
-    u.dense("key", key, &[4], DType::U32, Access::Read, &[])?;
+    u.dense("key", key, &[4], Elements::U32, Access::Read, &[])?;
     let (mut elements, mut span) = (0, 0);
     for (index, copy) in boxes.iter().enumerate() {
         let facts = check_box(copy).map_err(|fault| CallError::Box {
@@ -397,7 +409,7 @@ fn noise(u: &mut Uses, boxes: &[BoxCopy], key: Slot, y: Slot) -> Result<(), Call
         elements = add("y", elements, facts.elements)?;
         span = span.max(facts.dst_end);
     }
-    u.dense("y", y, &[span], DType::F32, Access::Write, &[])?;
+    u.write_f32("y", y, &[span])?;
     if let Some(last) = u.list.last_mut() {
         last.elements = elements;
     }

@@ -27,6 +27,39 @@ impl Access {
     }
 }
 
+/// Element types that a kernel takes for an operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Elements {
+    /// f32, whatever the activations are.
+    F32,
+    /// u32.
+    U32,
+    /// The floating type of the call's activations.
+    Activation,
+    /// Any floating type.
+    Floating,
+}
+
+impl Elements {
+    /// Whether a buffer of this type can be the operand.
+    pub const fn admits(self, dtype: DType) -> bool {
+        match self {
+            Self::F32 => matches!(dtype, DType::F32),
+            Self::U32 => matches!(dtype, DType::U32),
+            Self::Activation | Self::Floating => dtype.is_floating(),
+        }
+    }
+
+    /// What is admitted, for messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::U32 => "u32",
+            Self::Activation | Self::Floating => "a floating type",
+        }
+    }
+}
+
 /// A region of a buffer that a kernel call touches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OperandUse {
@@ -40,8 +73,8 @@ pub struct OperandUse {
     pub end: usize,
     /// Elements touched: `end - offset` for dense operands, fewer for strided ones.
     pub elements: usize,
-    /// Element type that the kernel expects.
-    pub dtype: DType,
+    /// Element types that the kernel takes.
+    pub dtype: Elements,
     /// What the kernel does to it.
     pub access: Access,
     /// Operands whose region this one may equal exactly; it may overlap no other.
@@ -74,7 +107,16 @@ impl Uses {
         slot: Slot,
         sizes: &[usize],
     ) -> Result<(), CallError> {
-        self.dense(name, slot, sizes, DType::F32, Access::Read, &[])
+        self.dense(name, slot, sizes, Elements::Activation, Access::Read, &[])
+    }
+
+    pub(crate) fn read_f32(
+        &mut self,
+        name: &'static str,
+        slot: Slot,
+        sizes: &[usize],
+    ) -> Result<(), CallError> {
+        self.dense(name, slot, sizes, Elements::F32, Access::Read, &[])
     }
 
     pub(crate) fn write(
@@ -84,7 +126,23 @@ impl Uses {
         sizes: &[usize],
         may_equal: &'static [&'static str],
     ) -> Result<(), CallError> {
-        self.dense(name, slot, sizes, DType::F32, Access::Write, may_equal)
+        self.dense(
+            name,
+            slot,
+            sizes,
+            Elements::Activation,
+            Access::Write,
+            may_equal,
+        )
+    }
+
+    pub(crate) fn write_f32(
+        &mut self,
+        name: &'static str,
+        slot: Slot,
+        sizes: &[usize],
+    ) -> Result<(), CallError> {
+        self.dense(name, slot, sizes, Elements::F32, Access::Write, &[])
     }
 
     pub(crate) fn dense(
@@ -92,7 +150,7 @@ impl Uses {
         name: &'static str,
         slot: Slot,
         sizes: &[usize],
-        dtype: DType,
+        dtype: Elements,
         access: Access,
         may_equal: &'static [&'static str],
     ) -> Result<(), CallError> {
@@ -131,7 +189,7 @@ impl Uses {
             offset: view.slot.offset,
             end: end.max(view.slot.offset),
             elements,
-            dtype: DType::F32,
+            dtype: Elements::Activation,
             access,
             may_equal: &[],
         });
@@ -164,7 +222,7 @@ impl Uses {
             offset: mods.slot.offset,
             end: add(NAME, mods.slot.offset, span)?,
             elements,
-            dtype: DType::F32,
+            dtype: Elements::Activation,
             access: Access::Read,
             may_equal: &[],
         });

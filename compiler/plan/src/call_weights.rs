@@ -16,6 +16,7 @@ impl KernelCall {
             Self::AttentionStep { .. } => "attention_step",
             Self::AttentionFinish { .. } => "attention_finish",
             Self::Activate { .. } => "activate",
+            Self::Cast { .. } => "cast",
             Self::GatedGelu { .. } => "gated_gelu",
             Self::Embedding { .. } => "embedding",
             Self::RelativeBias { .. } => "relative_bias",
@@ -68,6 +69,7 @@ impl KernelCall {
             }
             Self::GateAdd { .. } | Self::Attention { .. } | Self::AttentionStep { .. } => {}
             Self::AttentionFinish { .. } | Self::Activate { .. } | Self::GatedGelu { .. } => {}
+            Self::Cast { .. } => {}
             Self::TimestepEmbedding { .. } | Self::PositionTable { .. } => {}
             Self::ConvCache { .. } | Self::Upsample { .. } | Self::Denoise { .. } => {}
             Self::Advance { .. } | Self::Noise { .. } => {}

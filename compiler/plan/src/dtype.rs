@@ -29,6 +29,14 @@ impl DType {
         }
     }
 
+    /// Whether the elements are floating numbers.
+    pub const fn is_floating(self) -> bool {
+        match self {
+            Self::F32 | Self::F16 | Self::Bf16 => true,
+            Self::U32 | Self::I8 => false,
+        }
+    }
+
     /// The lower-case name that text forms and files use.
     pub const fn name(self) -> &'static str {
         match self {

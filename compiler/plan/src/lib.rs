@@ -134,7 +134,7 @@ mod whole_file;
 pub use call::*;
 pub use call_error::CallError;
 pub use call_parts::*;
-pub use call_use::{Access, OperandUse, WeightUse};
+pub use call_use::{Access, Elements, OperandUse, WeightUse};
 pub use check::*;
 
 pub use dtype::DType;

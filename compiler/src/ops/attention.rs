@@ -6,7 +6,7 @@
 
 use super::{NormKind, OpError, Presence, Rule, arity, last, same_size};
 use crate::ir::{Dim, Factor, Segment, Sharding, Slices, Type};
-use terrace_plan::Stage;
+use terrace_plan::{DType, Stage};
 
 /// How queries, keys and values are given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +124,7 @@ impl AttentionStep {
         let mut ty = operands[0].clone();
         ty.dims.pop();
         let state = Factor::new("state", d.size + 2);
+        ty.dtype = DType::F32;
         ty.dims.push(Dim {
             name: "c".into(),
             segments: vec![Segment {
@@ -145,12 +146,13 @@ pub(super) fn infer_head_norm(kind: NormKind, operands: &[&Type]) -> Result<Type
 }
 
 /// Operand `state[b, seq, c=(n state=d+2)]`, result `[b, seq, c=(n d)]`.
-pub(super) fn infer_finish(operands: &[&Type]) -> Result<Type, OpError> {
+pub(super) fn infer_finish(dtype: DType, operands: &[&Type]) -> Result<Type, OpError> {
     arity(operands, 1)?;
     match last(operands[0])?.segments.as_slice() {
         [Segment { factors }] if factors.len() == 2 && factors[1].size > 2 => {
             let d = Factor::new("d", factors[1].size - 2);
-            Ok(with_channels(operands[0], vec![factors[0].clone(), d]))
+            let ty = with_channels(operands[0], vec![factors[0].clone(), d]);
+            Ok(Type::new(dtype, ty.dims))
         }
         _ => Err(OpError::new(
             "a running state [b, seq, c=(n state)]",

@@ -78,13 +78,8 @@ impl Conv3d {
             let elements = b.size() * (kt - 1) * frame;
             same_size("elements of the cache", elements, operands[port].elements())?;
         }
-        let ty = Type::f32(vec![
-            b.clone(),
-            f.clone(),
-            y.clone(),
-            x.clone(),
-            self.out.clone(),
-        ]);
+        let dims = vec![b.clone(), f.clone(), y.clone(), x.clone(), self.out.clone()];
+        let ty = Type::new(operands[0].dtype, dims);
         if let Some(port) = self.residual_port() {
             same_size(
                 "elements of the residual",
@@ -141,13 +136,14 @@ impl Upsample {
             UpsampleTime::Double if frames % 2 == 1 => 2 * frames - 1,
             UpsampleTime::Double => 2 * frames,
         };
-        Ok(Type::f32(vec![
+        let dims = vec![
             b.clone(),
             Dim::new(&f.name, frames),
             Dim::new(&y.name, 2 * y.size()),
             Dim::new(&x.name, 2 * x.size()),
             c.clone(),
-        ]))
+        ];
+        Ok(Type::new(operands[0].dtype, dims))
     }
 }
 

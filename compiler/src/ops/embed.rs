@@ -138,7 +138,8 @@ pub(super) fn infer_join(positions: Presence, operands: &[&Type]) -> Result<Type
             operands[2].elements(),
         )?;
     }
-    Ok(Type::f32(vec![vb.clone(), seq, vc.clone()]))
+    let dims = vec![vb.clone(), seq, vc.clone()];
+    Ok(Type::new(operands[1].dtype, dims))
 }
 
 /// Operand `[.., m=(g=2 f)]`, result `[.., f]`.

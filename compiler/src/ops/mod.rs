@@ -25,7 +25,7 @@ pub use shape::{Repeat, Take};
 
 use crate::CompileError;
 use crate::ir::{Sharding, Slices, Type};
-use terrace_plan::Activation;
+use terrace_plan::{Activation, DType};
 
 /// Whether an optional operand is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,10 +83,12 @@ pub enum Op {
     Attention(Attention),
     /// Attention to one block, merged into a running state: `qkv, kv, state?`.
     AttentionStep(AttentionStep),
-    /// The result of a running state: `state`.
-    AttentionFinish,
+    /// The result of a running state, in this element type: `state`.
+    AttentionFinish(DType),
     /// An elementwise function: `x`.
     Activate(Activation),
+    /// The same values in another floating type: `x`.
+    Cast(DType),
     /// `gelu_tanh(x[g=0]) * x[g=1]`: `x` with last dimension `(g=2 f)`.
     GatedGelu,
     /// Rows of a table: `ids, table`.
@@ -192,8 +194,9 @@ impl Op {
             Self::QkNormRope(_) => "qk_norm_rope",
             Self::Attention(_) => "attention",
             Self::AttentionStep(_) => "attention_step",
-            Self::AttentionFinish => "attention_finish",
+            Self::AttentionFinish(_) => "attention_finish",
             Self::Activate(_) => "activate",
+            Self::Cast(_) => "cast",
             Self::GatedGelu => "gated_gelu",
             Self::Embedding(_) => "embedding",
             Self::RelativeBias(_) => "relative_bias",
@@ -245,8 +248,9 @@ pub fn infer(op: &Op, operands: &[&Type]) -> Result<Type, OpError> {
         Op::QkNormRope(a) => a.infer(operands),
         Op::Attention(a) => a.infer(operands),
         Op::AttentionStep(a) => a.infer(operands),
-        Op::AttentionFinish => attention::infer_finish(operands),
+        Op::AttentionFinish(dtype) => attention::infer_finish(*dtype, operands),
         Op::Activate(_) => shape::infer_same(operands),
+        Op::Cast(to) => shape::infer_cast(*to, operands),
         Op::GatedGelu => embed::infer_gated(operands),
         Op::Embedding(a) => a.infer(operands),
         Op::RelativeBias(a) => a.infer(operands),
@@ -272,7 +276,7 @@ pub fn infer(op: &Op, operands: &[&Type]) -> Result<Type, OpError> {
 /// The cuts that an op needs and gives when the graph is cut as `slices` says.
 pub fn rule(op: &Op, operands: &[&Type], result: &Type, slices: &Slices) -> Rule {
     match op {
-        Op::Attention(_) | Op::AttentionStep(_) | Op::AttentionFinish | Op::RingShift(_) => {
+        Op::Attention(_) | Op::AttentionStep(_) | Op::AttentionFinish(_) | Op::RingShift(_) => {
             attention::rule(operands, result, slices)
         }
         Op::Linear(_) => linear::rule(operands, result, slices),
@@ -287,6 +291,7 @@ pub fn rule(op: &Op, operands: &[&Type], result: &Type, slices: &Slices) -> Rule
         | Op::Rope(_)
         | Op::QkNormRope(_)
         | Op::Activate(_)
+        | Op::Cast(_)
         | Op::GatedGelu
         | Op::Embedding(_)
         | Op::RelativeBias(_)

@@ -1,7 +1,8 @@
-//! Ops that only move data within a rank: takes, concatenations, repeats.
+//! Ops that leave values as they are: takes, concatenations, repeats, other element types.
 
 use super::{OpError, arity, last};
 use crate::ir::{Name, Type};
+use terrace_plan::DType;
 
 /// A range of one factor. A factor taken one element wide is dropped, unless it is the only
 /// factor of its dimension.
@@ -82,6 +83,18 @@ impl Repeat {
 pub(super) fn infer_same(operands: &[&Type]) -> Result<Type, OpError> {
     arity(operands, 1)?;
     Ok(operands[0].clone())
+}
+
+/// The operand in another floating type.
+pub(super) fn infer_cast(to: DType, operands: &[&Type]) -> Result<Type, OpError> {
+    arity(operands, 1)?;
+    if !operands[0].dtype.is_floating() || !to.is_floating() {
+        return Err(OpError::new(
+            "floating types",
+            format!("{} to {to}", operands[0].dtype),
+        ));
+    }
+    Ok(Type::new(to, operands[0].dims.clone()))
 }
 
 /// Rows of one segment of the row dimension, the last but one. The dimension keeps its name.

@@ -1,8 +1,8 @@
 //! choose-precision: weights of matrix products and convolutions take the element type asked for.
 //!
-//! A weight in bf16 makes its product one of bf16 numbers with f32 sums, one in i8 a product of integers
-//! with a scale for each row: the kernel rounds the other operand on its way in. Vectors and tables stay
-//! f32, as does everything between the products.
+//! A weight in 16 bits makes its product one of such numbers with f32 sums, one in i8 a product of integers
+//! with a scale for each row: a kernel whose other operand is f32 rounds it on its way in. Vectors and
+//! tables stay f32.
 //!
 //! Where i8 is asked for, it is taken by the products over the joint sequence, which is a dimension of
 //! several segments: those of the transformer's blocks, nearly all of its work, each between a norm and a
@@ -27,8 +27,8 @@ use terrace_plan::{DType, WeightLayout};
 /// No product has the element type of the options.
 pub fn run(graph: &mut Graph, options: &CompileOptions) -> Result<(), CompileError> {
     match options.dtype {
-        DType::F32 | DType::Bf16 | DType::I8 => {}
-        found @ (DType::F16 | DType::U32) => return Err(CompileError::Precision { found }),
+        DType::F32 | DType::F16 | DType::Bf16 | DType::I8 => {}
+        found @ DType::U32 => return Err(CompileError::Precision { found }),
     }
     for id in graph.order() {
         let Some(weight) = product_weight(graph, id) else {

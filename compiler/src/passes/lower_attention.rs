@@ -12,6 +12,8 @@
 //!         %4 = attention_finish %3 : f32[...] @{h.w: ring[0 4 8]}
 //! ```
 //!
+//! The running state is f32, whatever the activations are.
+//!
 //! Refuses attention whose queries, keys and values are not packed, or that has a bias.
 
 use crate::ir::{Graph, NodeId, Sharding};
@@ -71,7 +73,8 @@ fn lower(graph: &mut Graph, id: NodeId, attention: &Attention) -> Result<(), Com
         state = Some(step);
     }
     if let Some(state) = state {
-        let finish = graph.add(Op::AttentionFinish, &[state], &node.path)?;
+        let finish = Op::AttentionFinish(node.ty.dtype);
+        let finish = graph.add(finish, &[state], &node.path)?;
         graph.set_sharding(finish, node.sharding);
         graph.replace_uses(id, finish);
         graph.erase(id)?;

@@ -2,6 +2,7 @@
 
 pub mod assign_slices;
 pub mod canonicalize;
+pub mod cast_activations;
 pub mod choose_precision;
 pub mod dedup;
 pub mod elide_reshards;

@@ -7,9 +7,9 @@
 //! the graph as it is; the graph is verified as it comes and after every pass.
 
 use super::{
-    assign_slices, canonicalize, choose_precision, dedup, elide_reshards, fold_constants,
-    fuse_epilogue, fuse_modulate, fuse_qk_norm_rope, fuse_qkv, hoist_modulation, insert_reshards,
-    lower_attention, lower_reshards, propagate_sharding, remove_dead, schedule,
+    assign_slices, canonicalize, cast_activations, choose_precision, dedup, elide_reshards,
+    fold_constants, fuse_epilogue, fuse_modulate, fuse_qk_norm_rope, fuse_qkv, hoist_modulation,
+    insert_reshards, lower_attention, lower_reshards, propagate_sharding, remove_dead, schedule,
 };
 use crate::ir::{Graph, Stage};
 use crate::verify::{verify, verify_after};
@@ -42,6 +42,8 @@ const PASSES: &[Pass] = &[
     pass("hoist-modulation", hoist_modulation::run, Stage::Fused),
     // After the joins of weights, of which it sees fewer now.
     pass("choose-precision", choose_precision::run, Stage::Fused),
+    // All operands are known now, and no cut has been decided that a new node would need.
+    pass("cast-activations", cast_activations::run, Stage::Fused),
     pass("assign-slices", assign_slices::run, Stage::Fused),
     pass(
         "propagate-sharding",

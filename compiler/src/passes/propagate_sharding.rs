@@ -48,8 +48,9 @@ fn check(node: &Node, rule: &Rule) -> Result<(), CompileError> {
         | Op::QkNormRope(_)
         | Op::Attention(_)
         | Op::AttentionStep(_)
-        | Op::AttentionFinish
+        | Op::AttentionFinish(_)
         | Op::Activate(_)
+        | Op::Cast(_)
         | Op::GatedGelu
         | Op::Embedding(_)
         | Op::RelativeBias(_)

@@ -26,8 +26,9 @@ pub(super) fn check(graph: &Graph, found: &mut Found) {
             | Op::QkNormRope(_)
             | Op::Attention(_)
             | Op::AttentionStep(_)
-            | Op::AttentionFinish
+            | Op::AttentionFinish(_)
             | Op::Activate(_)
+            | Op::Cast(_)
             | Op::GatedGelu
             | Op::Embedding(_)
             | Op::RelativeBias(_)

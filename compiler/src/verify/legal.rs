@@ -26,7 +26,7 @@ fn legal(graph: &Graph, id: NodeId, stage: Stage) -> Result<(), &'static str> {
             "a linear with an epilogue is a fused op",
         ),
         Op::Attention(attention) => legal_attention(graph, id, attention, stage),
-        Op::AttentionStep(_) | Op::AttentionFinish | Op::RingShift(_) => {
+        Op::AttentionStep(_) | Op::AttentionFinish(_) | Op::RingShift(_) => {
             from(Stage::Sharded, stage, "the steps of a ring need cuts")
         }
         Op::Reshard(_) if stage > Stage::Sharded => Err("reshards are lowered to collectives"),
@@ -44,6 +44,7 @@ fn legal(graph: &Graph, id: NodeId, stage: Stage) -> Result<(), &'static str> {
         | Op::HeadNorm(_)
         | Op::Rope(_)
         | Op::Activate(_)
+        | Op::Cast(_)
         | Op::GatedGelu
         | Op::Embedding(_)
         | Op::RelativeBias(_)

@@ -1,10 +1,7 @@
-//! canonicalize, fold-constants, dedup, remove-dead, choose-precision.
+//! canonicalize, fold-constants, dedup, remove-dead.
 
-use crate::{after, graph, options, pass};
+use crate::after;
 use insta::assert_snapshot;
-use terrace_compiler::text::print;
-use terrace_compiler::{CompileOptions, SliceGranularity};
-use terrace_plan::{DType, Mesh};
 
 #[test]
 fn canonicalize_joins_takes_and_drops_what_moves_nothing() {
@@ -165,62 +162,4 @@ graph g stage=model {
   %2 = output %0 "y" host=[b=1, c=8] : f32[b=1, c=8] @{}
 }
 "#);
-}
-
-/// What the pass leaves, once and twice.
-fn chosen(before: &str, dtype: DType) -> Result<String, terrace_compiler::CompileError> {
-    let mut graph = graph("choose-precision", before);
-    let options = CompileOptions {
-        dtype,
-        ..options(Mesh::ONE, SliceGranularity::Cell)
-    };
-    pass("choose-precision").run(&mut graph, &options)?;
-    let once = print(&graph);
-    pass("choose-precision").run(&mut graph, &options)?;
-    assert_eq!(print(&graph), once, "twice");
-    Ok(once)
-}
-
-#[test]
-fn choose_precision_takes_integers_over_the_joint_sequence_only() {
-    let before = r#"
-        %0 = input "t" host=[b=1, seq=(txt=4), c=8] : f32[b=1, seq=(txt=4), c=8]
-        %1 = input "x" host=[b=1, seq=(txt=4 | h=2 w=3), c=8] : f32[b=1, seq=(txt=4 | h=2 w=3), c=8]
-        %2 = weight layout=linear from=["text" [8, 8]] : f32[o=8, i=8]
-        %3 = weight layout=linear from=["ff" [8, 8]] : f32[o=8, i=8]
-        %4 = weight layout=linear from=["both" [8, 8]] : f32[o=8, i=8]
-        %5 = linear %0 %2 out=[c=8] : f32[b=1, seq=(txt=4), c=8]
-        %6 = linear %1 %3 out=[c=8] : f32[b=1, seq=(txt=4 | h=2 w=3), c=8]
-        %7 = linear %5 %4 out=[c=8] : f32[b=1, seq=(txt=4), c=8]
-        %8 = linear %6 %4 out=[c=8] : f32[b=1, seq=(txt=4 | h=2 w=3), c=8]
-        %9 = output %7 "u" host=[b=1, seq=(txt=4), c=8] : f32[b=1, seq=(txt=4), c=8]
-        %10 = output %8 "y" host=[b=1, seq=(txt=4 | h=2 w=3), c=8] : f32[b=1, seq=(txt=4 | h=2 w=3), c=8]"#;
-    let after = chosen(before, DType::I8).unwrap();
-    let weights = after.lines().filter(|line| line.contains(" = weight "));
-    assert_snapshot!(weights.collect::<Vec<_>>().join("\n"), @r#"
-  %2 = weight layout=linear from=["ff" [8, 8]] : i8[o=8, i=8] @{}
-  %3 = weight layout=linear from=["both" [8, 8]] : bf16[o=8, i=8] @{}
-  %7 = weight layout=linear from=["text" [8, 8]] : bf16[o=8, i=8] @{}
-"#);
-}
-
-#[test]
-fn choose_precision_takes_products_and_leaves_vectors() {
-    let before = r#"
-        %0 = input "x" host=[b=1, seq=(txt=4), c=8] : f32[b=1, seq=(txt=4), c=8]
-        %1 = weight layout=linear from=["w" [6, 8]] : f32[o=6, i=8]
-        %2 = weight layout=plain from=["b" [6]] : f32[o=6]
-        %3 = linear %0 %1 %2 out=[c=6] bias : f32[b=1, seq=(txt=4), c=6]
-        %4 = output %3 "y" host=[b=1, seq=(txt=4), c=6] : f32[b=1, seq=(txt=4), c=6]"#;
-    assert_snapshot!(chosen(before, DType::Bf16).unwrap(), @r#"
-mesh <cfg=1 ring=1 ulysses=1>
-graph g stage=fused {
-  %0 = input "x" host=[b=1, seq=(txt=4), c=8] : f32[b=1, seq=(txt=4), c=8] @{}
-  %1 = weight layout=plain from=["b" [6]] : f32[o=6] @{}
-  %2 = weight layout=linear from=["w" [6, 8]] : bf16[o=6, i=8] @{}
-  %3 = linear %0 %2 %1 out=[c=6] bias : f32[b=1, seq=(txt=4), c=6] @{}
-  %4 = output %3 "y" host=[b=1, seq=(txt=4), c=6] : f32[b=1, seq=(txt=4), c=6] @{}
-}
-"#);
-    assert_snapshot!(chosen(before, DType::F16).unwrap_err(), @"no matrix product has element type f16; use f32, bf16 or i8");
 }

@@ -9,6 +9,7 @@ mod fuse;
 mod machine;
 mod movement;
 mod order;
+mod precision;
 mod refusals;
 #[path = "../transformer/mod.rs"]
 mod transformer;
@@ -28,6 +29,7 @@ fn options(mesh: Mesh, granularity: SliceGranularity) -> CompileOptions {
         mesh,
         granularity,
         dtype: DType::F32,
+        activations: DType::F32,
     }
 }
 
@@ -62,11 +64,19 @@ fn graph(before: &str, lines: &str) -> Graph {
 }
 
 /// What a pass makes of a graph; a second run must change nothing.
-fn run(name: &str, mut graph: Graph, mesh: Mesh) -> Result<String, CompileError> {
-    let options = options(mesh, SliceGranularity::Cell);
-    pass(name).run(&mut graph, &options)?;
+fn run(name: &str, graph: Graph, mesh: Mesh) -> Result<String, CompileError> {
+    run_with(name, graph, &options(mesh, SliceGranularity::Cell))
+}
+
+/// As [`run`], with all options.
+fn run_with(
+    name: &str,
+    mut graph: Graph,
+    options: &CompileOptions,
+) -> Result<String, CompileError> {
+    pass(name).run(&mut graph, options)?;
     let once = print(&graph);
-    pass(name).run(&mut graph, &options)?;
+    pass(name).run(&mut graph, options)?;
     assert_eq!(print(&graph), once, "{name} twice");
     Ok(once)
 }

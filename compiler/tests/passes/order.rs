@@ -2,18 +2,18 @@
 
 use crate::transformer::Step;
 use crate::{mesh, options};
-use terrace_compiler::SliceGranularity;
 use terrace_compiler::ops::{Affine, Presence};
 use terrace_compiler::passes::pipeline::{names, passes, run};
 use terrace_compiler::text::{parse, print};
-use terrace_plan::Mesh;
+use terrace_compiler::{CompileOptions, SliceGranularity};
+use terrace_plan::{DType, Mesh};
 
 #[test]
 fn the_order_is_this() {
     let names: Vec<&str> = names().collect();
     let expected = "canonicalize fold-constants dedup remove-dead fuse-qkv fuse-qk-norm-rope \
-        fuse-modulate fuse-epilogue hoist-modulation choose-precision assign-slices propagate-sharding \
-        insert-reshards elide-reshards lower-attention lower-reshards schedule";
+        fuse-modulate fuse-epilogue hoist-modulation choose-precision cast-activations assign-slices \
+        propagate-sharding insert-reshards elide-reshards lower-attention lower-reshards schedule";
     assert_eq!(names.join(" "), expected);
 }
 
@@ -31,13 +31,18 @@ fn every_pass_run_twice_is_the_pass_run_once() {
     };
     for step in [Step::SMALL, plain, unaffine] {
         for mesh in [Mesh::ONE, mesh(1, 1, 3), mesh(2, 3, 2)] {
-            let options = options(mesh, SliceGranularity::Cell);
-            let mut graph = step.graph();
-            for pass in passes() {
-                pass.run(&mut graph, &options).unwrap();
-                let once = print(&graph);
-                pass.run(&mut graph, &options).unwrap();
-                assert_eq!(print(&graph), once, "{} twice on {mesh}", pass.name);
+            for activations in [DType::F32, DType::F16] {
+                let options = CompileOptions {
+                    activations,
+                    ..options(mesh, SliceGranularity::Cell)
+                };
+                let mut graph = step.graph();
+                for pass in passes() {
+                    pass.run(&mut graph, &options).unwrap();
+                    let once = print(&graph);
+                    pass.run(&mut graph, &options).unwrap();
+                    assert_eq!(print(&graph), once, "{} twice on {mesh}", pass.name);
+                }
             }
         }
     }

@@ -72,7 +72,8 @@ graph every_op stage=comm order=fixed {
   %61 = reshard %27 : f32[b=2, seq=(txt=4 | t=1 h=2 w=3), c=(qkv=3 n=2 d=4)] @{n: ulysses[0 1 2]}
   %62 = all_to_all %61 axis=ulysses gather=seq split=c : f32[b=2, seq=(txt=4 | t=1 h=2 w=3), c=(qkv=3 n=2 d=4)] @{}
   %63 = all_gather %62 axis=cfg gather=b : f32[b=2, seq=(txt=4 | t=1 h=2 w=3), c=(qkv=3 n=2 d=4)] @{}
-  %64 = output %60 "latents" host=[b=1, f=3, c=4, y=2, x=2] : f32[b=1, f=3, y=2, x=2, c=4] @{}   ; out
+  %64 = cast %63 to=bf16 : bf16[b=2, seq=(txt=4 | t=1 h=2 w=3), c=(qkv=3 n=2 d=4)] @{}
+  %65 = output %60 "latents" host=[b=1, f=3, c=4, y=2, x=2] : f32[b=1, f=3, y=2, x=2, c=4] @{}   ; out
 }
 "#;
 
@@ -91,7 +92,7 @@ fn comes_back_unchanged() {
 fn has_every_op() {
     let graph = parse(EVERY_OP).unwrap();
     let seen: BTreeSet<usize> = graph.ids().map(|id| place(&graph.node(id).op)).collect();
-    assert!(seen.into_iter().eq(0..=34));
+    assert!(seen.into_iter().eq(0..=35));
 }
 
 /// Matched without a wildcard, so that a new op cannot be forgotten above.
@@ -109,7 +110,7 @@ fn place(op: &Op) -> usize {
         Op::QkNormRope(_) => 9,
         Op::Attention(_) => 10,
         Op::AttentionStep(_) => 11,
-        Op::AttentionFinish => 12,
+        Op::AttentionFinish(_) => 12,
         Op::Activate(_) => 13,
         Op::GatedGelu => 14,
         Op::Embedding(_) => 15,
@@ -132,5 +133,6 @@ fn place(op: &Op) -> usize {
         Op::AllToAll(_) => 32,
         Op::AllGather(_) => 33,
         Op::RingShift(_) => 34,
+        Op::Cast(_) => 35,
     }
 }

@@ -190,7 +190,7 @@ fn attention(make: &mut Maker<'_>) -> NodeId {
             let state = make.add(next, &[qkv, kv, state]);
             match steps {
                 2 => state,
-                _ => make.add(Op::AttentionFinish, &[state]),
+                _ => make.add(Op::AttentionFinish(DType::F32), &[state]),
             }
         }
     }
@@ -249,7 +249,7 @@ fn embeddings(make: &mut Maker<'_>) -> NodeId {
 
 fn movement(make: &mut Maker<'_>) -> NodeId {
     let x = make.rows(Dim::new("c", 6));
-    match make.dice.from(0, 3) {
+    match make.dice.from(0, 4) {
         0 => {
             let segments = make.dims(x)[1].segments.len();
             let index = make.dice.from(0, segments - 1);
@@ -269,6 +269,10 @@ fn movement(make: &mut Maker<'_>) -> NodeId {
             make.add(Op::Take(take), &[x])
         }
         2 => {
+            let to = make.dice.pick(&[DType::F32, DType::F16, DType::Bf16]);
+            make.add(Op::Cast(to), &[x])
+        }
+        3 => {
             let operands = vec![x; make.dice.from(1, 3)];
             make.add(Op::Concat("c".into()), &operands)
         }

@@ -14,6 +14,7 @@ fn options(cfg: usize, ring: usize, ulysses: usize) -> CompileOptions {
         mesh: Mesh { cfg, ring, ulysses },
         granularity: SliceGranularity::Cell,
         dtype: DType::F32,
+        activations: DType::F32,
     }
 }
 

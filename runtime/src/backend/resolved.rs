@@ -9,7 +9,9 @@
 use crate::backend::View;
 use crate::{ResolveFault, RuntimeError};
 use std::sync::Arc;
-use terrace_plan::{Buffer, BufferId, KernelCall, OperandUse, Rank, WeightLayout, WeightUse};
+use terrace_plan::{
+    Buffer, BufferId, DType, Elements, KernelCall, OperandUse, Rank, WeightLayout, WeightUse,
+};
 
 /// A weight that knows its layout.
 pub(crate) trait Layout {
@@ -26,7 +28,9 @@ pub(crate) struct Resolved<'a, W> {
 
 impl<'a, W: Layout> Resolved<'a, W> {
     /// Finds what `call` names among the buffers that `view` knows and the weights of the plan.
+    /// The kernels take activations of the types `activations`.
     pub(crate) fn new(
+        activations: &[DType],
         view: impl Fn(BufferId) -> Option<View>,
         weights: &'a [Arc<W>],
         call: &KernelCall,
@@ -38,7 +42,7 @@ impl<'a, W: Layout> Resolved<'a, W> {
         let operands = uses
             .into_iter()
             .map(|operand| {
-                let view = locate(kernel, view(operand.buffer), &operand)?;
+                let view = locate(kernel, activations, view(operand.buffer), &operand)?;
                 Ok((operand, view))
             })
             .collect::<Result<Vec<_>, RuntimeError>>()?;
@@ -155,27 +159,48 @@ pub(crate) unsafe fn view_in(
 
 fn locate(
     kernel: &'static str,
+    activations: &[DType],
     buffer: Option<View>,
     operand: &OperandUse,
 ) -> Result<View, RuntimeError> {
-    let fits = buffer.filter(|view| {
-        view.dtype() == operand.dtype && operand.offset <= operand.end && operand.end <= view.len()
-    });
-    let Some(view) = fits else {
-        return Err(ResolveFault::OperandMisfit {
-            kernel,
-            operand: operand.name,
-            buffer: operand.buffer,
-            end: operand.end,
-            expected: operand.dtype,
-            len: buffer.map_or(0, |view| view.len()),
-            found: buffer.map_or(operand.dtype, |view| view.dtype()),
-        }
-        .into());
+    let misfit = || ResolveFault::OperandMisfit {
+        kernel,
+        operand: operand.name,
+        buffer: operand.buffer,
+        end: operand.end,
+        len: buffer.map_or(0, |view| view.len()),
     };
+    let view = buffer.ok_or_else(misfit)?;
+    check_type(kernel, activations, view.dtype(), operand)?;
+    if operand.offset > operand.end || operand.end > view.len() {
+        return Err(misfit().into());
+    }
     let address = view.address() + operand.offset * view.dtype().bytes();
     // SAFETY: a part of a view, with the same promises.
     Ok(unsafe { View::new(address, operand.end - operand.offset, view.dtype()) })
+}
+
+fn check_type(
+    kernel: &'static str,
+    activations: &[DType],
+    found: DType,
+    operand: &OperandUse,
+) -> Result<(), ResolveFault> {
+    let takes = match operand.dtype {
+        Elements::F32 => &[DType::F32],
+        Elements::U32 => &[DType::U32],
+        Elements::Activation | Elements::Floating => activations,
+    };
+    if takes.contains(&found) {
+        return Ok(());
+    }
+    let names: Vec<_> = takes.iter().map(|dtype| dtype.name()).collect();
+    Err(ResolveFault::OperandType {
+        kernel,
+        operand: operand.name,
+        expected: names.join(" or "),
+        found,
+    })
 }
 
 fn fitting<'a, W: Layout>(

@@ -31,10 +31,24 @@ pub enum ResolveFault {
         /// Name of the operand.
         operand: &'static str,
     },
-    /// An operand does not lie in its buffer, or its type differs.
+    /// The kernels of the device take other element types.
     #[error(
-        "kernel {kernel}: operand `{operand}` ends at element {end} of {expected}, buffer {} has \
-         {len} of {found}",
+        "kernel {kernel}: operand `{operand}` is {found}, this device takes {expected}; run the plan \
+         on the device that it was compiled for"
+    )]
+    OperandType {
+        /// Name of the kernel.
+        kernel: &'static str,
+        /// Name of the operand.
+        operand: &'static str,
+        /// Types that the kernel takes.
+        expected: String,
+        /// Type of the buffer.
+        found: DType,
+    },
+    /// An operand does not lie in its buffer.
+    #[error(
+        "kernel {kernel}: operand `{operand}` ends at element {end}, buffer {} has {len}",
         .buffer.0
     )]
     OperandMisfit {
@@ -46,11 +60,16 @@ pub enum ResolveFault {
         buffer: BufferId,
         /// One past the last element of the operand.
         end: usize,
-        /// Type that the kernel reads.
-        expected: DType,
         /// Elements of the buffer.
         len: usize,
-        /// Type of the buffer.
+    },
+    /// The device has no products of this element type.
+    #[error(
+        "weights of products are f32 or bf16 on the cpu, the plan has {found}; compile it with \
+         another --dtype, or run it on the device that it was compiled for"
+    )]
+    WeightType {
+        /// Type in the plan.
         found: DType,
     },
     /// A result overlaps another operand.

@@ -43,9 +43,10 @@ impl LoadedWeight {
                     return Err(misfit().into());
                 };
                 let packed = match weight.dtype {
+                    DType::F32 => PackedLinear::pack(n, k, &data),
                     DType::Bf16 => PackedLinear::pack_bf16(n, k, &data),
                     DType::I8 => PackedLinear::pack_i8(n, k, &data),
-                    DType::F32 | DType::F16 | DType::U32 => PackedLinear::pack(n, k, &data),
+                    found @ (DType::F16 | DType::U32) => return Err(unpacked(found)),
                 };
                 Ok(Self::Linear(Arc::new(packed?)))
             }
@@ -55,9 +56,10 @@ impl LoadedWeight {
                 };
                 let kernel = [kt, kh, kw];
                 let packed = match weight.dtype {
+                    DType::F32 => PackedConv3d::pack(cout, cin, kernel, &data),
                     DType::Bf16 => PackedConv3d::pack_bf16(cout, cin, kernel, &data),
-                    DType::F32 | DType::F16 | DType::U32 | DType::I8 => {
-                        PackedConv3d::pack(cout, cin, kernel, &data)
+                    found @ (DType::F16 | DType::U32 | DType::I8) => {
+                        return Err(unpacked(found));
                     }
                 };
                 Ok(Self::Conv3d(Arc::new(packed?)))
@@ -79,6 +81,11 @@ impl Layout for LoadedWeight {
 /// The elements of a weight that the rank holds, in their plain order.
 pub(crate) fn elements(checkpoint: &Checkpoint, weight: &Weight) -> Result<Vec<f32>, RuntimeError> {
     cut(weight, join(checkpoint, weight)?)
+}
+
+/// The error for a type that the CPU's products do not take.
+fn unpacked(found: DType) -> RuntimeError {
+    ResolveFault::WeightType { found }.into()
 }
 
 /// The elements of a stored tensor in single precision, or `None` for a type that is not a floating

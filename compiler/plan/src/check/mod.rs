@@ -15,6 +15,7 @@ mod collectives;
 mod cover;
 mod faults;
 mod live;
+mod operands;
 mod outputs;
 mod pending;
 mod rank;

@@ -50,7 +50,19 @@ pub enum StepFault {
         operand: &'static str,
         /// Its buffer.
         buffer: usize,
-        /// Element type that the step needs.
+        /// Element types that the step takes.
+        expected: &'static str,
+        /// Element type of the buffer.
+        found: DType,
+    },
+    /// The activations of a call have several element types.
+    #[error("`{operand}`: buffer {buffer} is {found}, the activations before it are {expected}")]
+    Mixed {
+        /// The operand.
+        operand: &'static str,
+        /// Its buffer.
+        buffer: usize,
+        /// Element type of the activations before it.
         expected: DType,
         /// Element type of the buffer.
         found: DType,

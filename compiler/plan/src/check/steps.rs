@@ -7,6 +7,7 @@
 
 use super::collectives::Issue;
 use super::live::Live;
+use super::operands::{admitted, check_activations, check_aliases};
 use super::pending::{Pending, UnderWay};
 use super::rank::PatternFacts;
 use super::step_fault::StepFault;
@@ -178,6 +179,8 @@ impl<'a> Walk<'a> {
             }
         }
         self.report(check_aliases(&operands));
+        let buffers = &self.here.buffers;
+        self.report(check_activations(&operands, buffers));
     }
 
     /// Buffer, length, type, and that no exchange under way forbids the access.
@@ -187,7 +190,10 @@ impl<'a> Walk<'a> {
         } else {
             operand.end
         };
-        self.buffer(operand.name, operand.buffer, needs, operand.dtype)?;
+        let it = self.buffer(operand.name, operand.buffer, needs)?;
+        let fits = operand.dtype.admits(it.dtype);
+        let takes = operand.dtype.name();
+        admitted(fits, operand.name, operand.buffer, takes, it.dtype)?;
         if operand.access.writes() {
             self.pending.not_sent(operand.buffer)?;
         }
@@ -199,8 +205,7 @@ impl<'a> Walk<'a> {
         operand: &'static str,
         id: BufferId,
         needs: usize,
-        expected: DType,
-    ) -> Result<(), StepFault> {
+    ) -> Result<&'a Buffer, StepFault> {
         let it = self.get(operand, id)?;
         if needs > it.len {
             return Err(StepFault::Short {
@@ -210,15 +215,19 @@ impl<'a> Walk<'a> {
                 has: it.len,
             });
         }
-        if it.dtype != expected {
-            return Err(StepFault::DType {
-                operand,
-                buffer: id.0,
-                expected,
-                found: it.dtype,
-            });
-        }
-        Ok(())
+        Ok(it)
+    }
+
+    /// As [`Self::buffer`], for elements of type `expected`.
+    fn typed(
+        &self,
+        operand: &'static str,
+        id: BufferId,
+        needs: usize,
+        expected: DType,
+    ) -> Result<(), StepFault> {
+        let found = self.buffer(operand, id, needs)?.dtype;
+        admitted(found == expected, operand, id, expected.name(), found)
     }
 
     fn get(&self, operand: &'static str, id: BufferId) -> Result<&'a Buffer, StepFault> {
@@ -320,8 +329,8 @@ impl<'a> Walk<'a> {
         };
         let dtype = self.get("src", src)?.dtype;
         self.movable(src, dst)?;
-        self.buffer("src", src, facts.src_end, dtype)?;
-        self.buffer("dst", dst, facts.dst_end, dtype)?;
+        self.typed("src", src, facts.src_end, dtype)?;
+        self.typed("dst", dst, facts.dst_end, dtype)?;
         let expected = self.get("dst", dst)?.len;
         if facts.written != expected {
             return Err(StepFault::Filled {
@@ -390,7 +399,7 @@ impl<'a> Walk<'a> {
         let source = self.get("src", src)?;
         let target = self.get("dst", dst)?;
         self.movable(src, dst)?;
-        self.buffer("dst", dst, 0, source.dtype)?;
+        self.typed("dst", dst, 0, source.dtype)?;
         let mut elements = 0usize;
         for (index, copy) in boxes.iter().enumerate() {
             let facts = check_box(copy)
@@ -426,30 +435,4 @@ impl<'a> Walk<'a> {
             }
         }
     }
-}
-
-/// A written operand may equal another where the call allows it, and overlap none.
-fn check_aliases(operands: &[OperandUse]) -> Result<(), StepFault> {
-    for (index, written) in operands.iter().enumerate() {
-        if !written.access.writes() || written.elements == 0 {
-            continue;
-        }
-        for (other_index, other) in operands.iter().enumerate() {
-            let apart = other_index == index
-                || other.elements == 0
-                || other.buffer != written.buffer
-                || other.end <= written.offset
-                || written.end <= other.offset;
-            let equal = written.may_equal.contains(&other.name)
-                && (other.offset, other.end) == (written.offset, written.end);
-            if !apart && !equal {
-                return Err(StepFault::Aliased {
-                    written: written.name,
-                    other: other.name,
-                    buffer: written.buffer.0,
-                });
-            }
-        }
-    }
-    Ok(())
 }

@@ -44,16 +44,16 @@ fn check_weight(weight: &Weight) -> Result<(), WeightFault> {
     Ok(())
 }
 
-/// Packed layouts exist in bf16 too, that of the linear kernel also in integers.
+/// Weights of products exist in 16 bits too, those of the linear kernel also in integers.
 fn check_dtype(weight: &Weight) -> Result<(), WeightFault> {
     let expected = match weight.layout {
         WeightLayout::Plain => "f32",
-        WeightLayout::Linear => "f32, bf16 or i8",
-        WeightLayout::Conv3d => "f32 or bf16",
+        WeightLayout::Linear => "f32, f16, bf16 or i8",
+        WeightLayout::Conv3d => "f32, f16 or bf16",
     };
     match (weight.dtype, weight.layout) {
         (DType::F32, _)
-        | (DType::Bf16, WeightLayout::Linear | WeightLayout::Conv3d)
+        | (DType::F16 | DType::Bf16, WeightLayout::Linear | WeightLayout::Conv3d)
         | (DType::I8, WeightLayout::Linear) => Ok(()),
         (found, _) => Err(WeightFault::DType { expected, found }),
     }

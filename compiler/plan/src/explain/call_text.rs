@@ -82,6 +82,7 @@ fn rows(line: &mut StepLine, call: &KernelCall) {
             line.number("len", *len);
             line.text("function", activation_name(*function));
         }
+        KernelCall::Cast { len, .. } => line.number("len", *len),
         KernelCall::GatedGelu { rows, width, .. } => {
             numbers(line, &[("rows", *rows), ("width", *width)]);
         }
@@ -132,7 +133,7 @@ fn heads(line: &mut StepLine, call: &KernelCall) {
         ),
         KernelCall::Linear { .. } | KernelCall::NormModulate { .. } => {}
         KernelCall::GateAdd { .. } | KernelCall::Activate { .. } => {}
-        KernelCall::GatedGelu { .. } | KernelCall::Embedding { .. } => {}
+        KernelCall::GatedGelu { .. } | KernelCall::Embedding { .. } | KernelCall::Cast { .. } => {}
         KernelCall::RelativeBias { .. } | KernelCall::TimestepEmbedding { .. } => {}
         KernelCall::PositionTable { .. } | KernelCall::Join { .. } => {}
         KernelCall::Conv3d { .. } | KernelCall::ConvCache { .. } => {}
@@ -188,7 +189,7 @@ fn tables(line: &mut StepLine, call: &KernelCall) {
         KernelCall::GateAdd { .. } | KernelCall::QkNormRope { .. } => {}
         KernelCall::Attention { .. } | KernelCall::AttentionStep { .. } => {}
         KernelCall::AttentionFinish { .. } | KernelCall::Activate { .. } => {}
-        KernelCall::GatedGelu { .. } | KernelCall::Conv3d { .. } => {}
+        KernelCall::GatedGelu { .. } | KernelCall::Conv3d { .. } | KernelCall::Cast { .. } => {}
         KernelCall::ConvCache { .. } | KernelCall::GroupNorm { .. } => {}
         KernelCall::Upsample { .. } | KernelCall::Denoise { .. } | KernelCall::Advance { .. } => {}
     }
@@ -242,7 +243,7 @@ fn grids(line: &mut StepLine, call: &KernelCall) {
         KernelCall::GateAdd { .. } | KernelCall::QkNormRope { .. } => {}
         KernelCall::Attention { .. } | KernelCall::AttentionStep { .. } => {}
         KernelCall::AttentionFinish { .. } | KernelCall::Activate { .. } => {}
-        KernelCall::GatedGelu { .. } | KernelCall::Embedding { .. } => {}
+        KernelCall::GatedGelu { .. } | KernelCall::Embedding { .. } | KernelCall::Cast { .. } => {}
         KernelCall::RelativeBias { .. } | KernelCall::TimestepEmbedding { .. } => {}
         KernelCall::PositionTable { .. } | KernelCall::Join { .. } | KernelCall::Noise { .. } => {}
     }

@@ -205,6 +205,11 @@ fn row_kernels() -> Vec<KernelCall> {
             x: x(0),
             y: out(4),
         },
+        KernelCall::Cast {
+            len: 9,
+            x: x(0),
+            y: out(21),
+        },
     ]
 }
 
@@ -397,7 +402,7 @@ fn every() -> Plan {
 fn every_kernel_passes_the_check() {
     let plan = every();
     assert_eq!(plan.check(), Ok(()));
-    assert_eq!(plan.ranks[0].steps.len(), 21);
+    assert_eq!(plan.ranks[0].steps.len(), 22);
 }
 
 #[test]
@@ -421,7 +426,7 @@ fn regions_are_as_large_as_the_sizes_say() {
                 "{} {name}: {} of {span} {}, {access:?}",
                 call.name(),
                 it.elements,
-                it.dtype
+                it.dtype.name()
             ));
         }
         for it in call.weights() {

@@ -38,8 +38,8 @@ variants! {
     RankFault, rank, RANKS: RegionSize Unaligned BufferOverflow Outside StateOverlap BindingCount
         BindingPort BindingBuffer BindingDType BindingBox InputCount InputTwice InputShared
         InputOverlap OutputDead PatternBox PatternOrder PatternSelf PatternTwice PatternEmpty;
-    StepFault, step, STEPS: NoOrigin Call NoBuffer Short DType NoWeight WeightShape WeightLen
-        WeightLayout Aliased Unwritten Freed LiveOverlap FreeState FreeDead SourceChanged
+    StepFault, step, STEPS: NoOrigin Call NoBuffer Short DType Mixed NoWeight WeightShape
+        WeightLen WeightLayout Aliased Unwritten Freed LiveOverlap FreeState FreeDead SourceChanged
         DestinationUsed SameBuffer Box NoPattern Filled NoCollective NotAMember Peer Order
         WaitUnknown WaitOrder NotWaited;
     CallError, call, CALLS: Zero Overflow Strides Box SegmentRows Groups EvenKernel Odd FirstRow

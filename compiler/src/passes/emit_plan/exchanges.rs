@@ -129,8 +129,9 @@ fn kind(op: &Op) -> Option<(CollectiveKind, Axis)> {
         | Op::QkNormRope(_)
         | Op::Attention(_)
         | Op::AttentionStep(_)
-        | Op::AttentionFinish
+        | Op::AttentionFinish(_)
         | Op::Activate(_)
+        | Op::Cast(_)
         | Op::GatedGelu
         | Op::Embedding(_)
         | Op::RelativeBias(_)

@@ -43,8 +43,9 @@ pub(super) fn local_copies(
         | Op::QkNormRope(_)
         | Op::Attention(_)
         | Op::AttentionStep(_)
-        | Op::AttentionFinish
+        | Op::AttentionFinish(_)
         | Op::Activate(_)
+        | Op::Cast(_)
         | Op::GatedGelu
         | Op::Embedding(_)
         | Op::RelativeBias(_)

@@ -59,8 +59,9 @@ pub fn run(site: &Site<'_>) -> Result<Option<KernelCall>, CompileError> {
         Op::QkNormRope(a) => site.qk_norm_rope(a)?,
         Op::Attention(a) => site.attention(a)?,
         Op::AttentionStep(a) => site.attention_step(a)?,
-        Op::AttentionFinish => site.attention_finish()?,
+        Op::AttentionFinish(_) => site.attention_finish()?,
         Op::Activate(function) => site.activate(*function)?,
+        Op::Cast(_) => site.cast()?,
         Op::GatedGelu => site.gated_gelu()?,
         Op::Embedding(_) => site.embedding()?,
         Op::RelativeBias(a) => site.relative_bias(a)?,
@@ -98,7 +99,8 @@ pub fn in_place_ports(op: &Op) -> Vec<usize> {
         | Op::Weight(_)
         | Op::Rope(_)
         | Op::Attention(_)
-        | Op::AttentionFinish
+        | Op::AttentionFinish(_)
+        | Op::Cast(_)
         | Op::GatedGelu
         | Op::Embedding(_)
         | Op::RelativeBias(_)
@@ -137,8 +139,9 @@ pub fn updated_port(op: &Op) -> Option<usize> {
         | Op::HeadNorm(_)
         | Op::Rope(_)
         | Op::Attention(_)
-        | Op::AttentionFinish
+        | Op::AttentionFinish(_)
         | Op::Activate(_)
+        | Op::Cast(_)
         | Op::GatedGelu
         | Op::Embedding(_)
         | Op::RelativeBias(_)

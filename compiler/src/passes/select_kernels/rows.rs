@@ -160,6 +160,14 @@ impl Site<'_> {
         })
     }
 
+    pub(super) fn cast(&self) -> Result<KernelCall, CompileError> {
+        Ok(KernelCall::Cast {
+            len: self.ty().elements(),
+            x: self.slot(0)?,
+            y: self.y(),
+        })
+    }
+
     pub(super) fn gated_gelu(&self) -> Result<KernelCall, CompileError> {
         Ok(KernelCall::GatedGelu {
             rows: rows(self.ty()),

@@ -88,7 +88,9 @@ pub(super) fn write(node: &Node, text: &mut String) {
         Op::QkNormRope(a) => a.write(line),
         Op::Attention(a) => a.write(line),
         Op::AttentionStep(a) => a.write(line),
-        Op::AttentionFinish | Op::GatedGelu => {}
+        // The element type is that of its line.
+        Op::AttentionFinish(_) | Op::GatedGelu => {}
+        Op::Cast(to) => line.key("to", to),
         Op::Activate(function) => line.value(function),
         Op::Embedding(a) => a.write(line),
         Op::RelativeBias(a) => a.write(line),
@@ -129,8 +131,9 @@ pub(super) fn read(name: &str, from: &mut Reader<'_>) -> Result<Option<Op>, Comp
         "qk_norm_rope" => Op::QkNormRope(Attributes::read(from)?),
         "attention" => Op::Attention(Attributes::read(from)?),
         "attention_step" => Op::AttentionStep(Attributes::read(from)?),
-        "attention_finish" => Op::AttentionFinish,
+        "attention_finish" => Op::AttentionFinish(from.annotation()?.0.dtype),
         "activate" => Op::Activate(from.value()?),
+        "cast" => Op::Cast(from.key("to")?),
         "gated_gelu" => Op::GatedGelu,
         "embedding" => Op::Embedding(Attributes::read(from)?),
         "relative_bias" => Op::RelativeBias(Attributes::read(from)?),

@@ -1,5 +1,5 @@
-//! `take %0 t start=0 count=1`, `repeat %0 b count=2`; `segment %0 1` and `concat %0 %1 c` have one
-//! value.
+//! `take %0 t start=0 count=1`, `repeat %0 b count=2`; `segment %0 1`, `concat %0 %1 c` and
+//! `cast %0 to=bf16` have one value.
 
 use super::{Attributes, Line};
 use crate::CompileError;

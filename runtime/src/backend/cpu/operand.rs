@@ -10,7 +10,7 @@ use crate::{LoadedWeight, RuntimeError};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use terrace_kernels::cpu::{PackedConv3d, PackedLinear};
-use terrace_plan::KernelCall;
+use terrace_plan::{DType, KernelCall};
 
 /// The right to touch the operands of one launch.
 pub(super) struct Access(());
@@ -144,7 +144,8 @@ impl<'a> Binder<'a> {
         weights: &'a [Arc<LoadedWeight>],
         call: &KernelCall,
     ) -> Result<Self, RuntimeError> {
-        let resolved = Resolved::new(|buffer| memory.view(buffer), weights, call)?;
+        let view = |buffer| memory.view(buffer);
+        let resolved = Resolved::new(&[DType::F32], view, weights, call)?;
         Ok(Self { memory, resolved })
     }
 

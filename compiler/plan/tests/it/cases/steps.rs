@@ -49,7 +49,14 @@ fn operands() -> Vec<Case> {
             |plan| plan.ranks[0].buffers[1].dtype = DType::U32,
             &[
                 "rank 0, init step 0 (embed): `y`: buffer 1 is u32, expected f32",
-                "rank 0, step 0 (embed): `x`: buffer 1 is u32, expected f32",
+                "rank 0, step 0 (embed): `x`: buffer 1 is u32, expected a floating type",
+            ],
+        ),
+        two(
+            |plan| plan.ranks[0].buffers[1].dtype = DType::F16,
+            &[
+                "rank 0, init step 0 (embed): `y`: buffer 1 is f16, expected f32",
+                "rank 0, step 0 (embed): `x`: buffer 1 is f16, the activations before it are f32",
             ],
         ),
         two(

@@ -33,6 +33,7 @@ pub(super) fn prepare(
         | KernelCall::GateAdd { .. }
         | KernelCall::QkNormRope { .. }
         | KernelCall::Activate { .. }
+        | KernelCall::Cast { .. }
         | KernelCall::GatedGelu { .. } => row_kernels(b, call),
         KernelCall::Attention { .. }
         | KernelCall::AttentionStep { .. }
@@ -75,6 +76,7 @@ fn row_kernels(b: &Binder<'_>, call: &KernelCall) -> Result<Run, RuntimeError> {
             ..
         } => rows::qk_norm_rope(b, [*batch, *rows, *heads, *head_dim], *norm, *rope),
         KernelCall::Activate { function, .. } => rows::activate(b, *function),
+        KernelCall::Cast { .. } => rows::cast(b),
         KernelCall::GatedGelu { rows, width, .. } => rows::gated_gelu(b, *rows, *width),
         KernelCall::Attention { .. }
         | KernelCall::AttentionStep { .. }
@@ -119,6 +121,7 @@ fn attention_kernels(b: &Binder<'_>, call: &KernelCall) -> Result<Run, RuntimeEr
         | KernelCall::GateAdd { .. }
         | KernelCall::QkNormRope { .. }
         | KernelCall::Activate { .. }
+        | KernelCall::Cast { .. }
         | KernelCall::GatedGelu { .. }
         | KernelCall::Embedding { .. }
         | KernelCall::RelativeBias { .. }
@@ -177,6 +180,7 @@ fn table_kernels(b: &Binder<'_>, call: &KernelCall) -> Result<Run, RuntimeError>
         | KernelCall::GateAdd { .. }
         | KernelCall::QkNormRope { .. }
         | KernelCall::Activate { .. }
+        | KernelCall::Cast { .. }
         | KernelCall::GatedGelu { .. }
         | KernelCall::Attention { .. }
         | KernelCall::AttentionStep { .. }
@@ -232,6 +236,7 @@ fn video_kernels(b: &Binder<'_>, call: &KernelCall) -> Result<Run, RuntimeError>
         | KernelCall::GateAdd { .. }
         | KernelCall::QkNormRope { .. }
         | KernelCall::Activate { .. }
+        | KernelCall::Cast { .. }
         | KernelCall::GatedGelu { .. }
         | KernelCall::Attention { .. }
         | KernelCall::AttentionStep { .. }
@@ -258,6 +263,7 @@ fn sampler_kernels(b: &Binder<'_>, call: &KernelCall) -> Result<Run, RuntimeErro
         | KernelCall::GateAdd { .. }
         | KernelCall::QkNormRope { .. }
         | KernelCall::Activate { .. }
+        | KernelCall::Cast { .. }
         | KernelCall::GatedGelu { .. }
         | KernelCall::Attention { .. }
         | KernelCall::AttentionStep { .. }

@@ -283,6 +283,15 @@ pub(super) fn activate(b: &Binder<'_>, function: Activation) -> Result<Run, Runt
     }))
 }
 
+/// Activations are f32 here, so that values stay what they are.
+pub(super) fn cast(b: &Binder<'_>) -> Result<Run, RuntimeError> {
+    let (x, y) = (b.input("x")?, b.output("y")?);
+    Ok(Box::new(move |a: &Access| {
+        y.get(a).copy_from_slice(x.get(a));
+        Ok(())
+    }))
+}
+
 pub(super) fn gated_gelu(b: &Binder<'_>, rows: usize, width: usize) -> Result<Run, RuntimeError> {
     let (x, y) = (b.input("x")?, b.output("y")?);
     Ok(Box::new(move |a: &Access| {
