@@ -64,4 +64,8 @@ pub enum KernelError {
         /// What the device or its driver said.
         reason: String,
     },
+    /// NVIDIA's libraries or a device of theirs failed.
+    #[cfg(feature = "cuda")]
+    #[error(transparent)]
+    Cuda(#[from] crate::cuda::CudaFault),
 }

@@ -15,6 +15,8 @@ mod matmul;
 mod memory;
 mod nccl;
 mod nvrtc;
+mod queue;
+mod source;
 mod stream;
 
 pub use cubin_cache::{CubinCache, CubinKey};
@@ -32,6 +34,8 @@ pub use matmul::{
 pub use memory::{DeviceAddress, DeviceMemory, PinnedMemory};
 pub use nccl::{Communicator, Message, UniqueId};
 pub use nvrtc::{Cubin, Nvrtc};
+pub use queue::{CudaBuffer, CudaKernels, CudaLaunch, CudaQueue};
+pub use source::Source;
 pub use stream::{Graph, Priority, Stream};
 
 use cudarc::driver::DriverError;
