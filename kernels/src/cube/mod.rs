@@ -40,18 +40,22 @@ mod activation;
 #[cfg(feature = "wgpu")]
 mod adapter;
 mod call;
+mod cast;
 mod conv3d;
 mod conv_cache;
 mod device;
 mod embedding;
 mod fours;
+mod gate;
 mod group_norm;
 mod join;
+mod linear;
 mod math;
 mod noise;
 mod norm;
 mod operand;
 mod positions;
+mod qk_norm_rope;
 mod queue;
 mod sampler;
 mod segments;
@@ -63,19 +67,23 @@ pub use activation::{Activate, GatedGelu};
 #[cfg(feature = "wgpu")]
 pub use adapter::{Adapter, adapters};
 pub use call::{Call, Kernel};
+pub use cast::Cast;
 pub use conv_cache::ConvCache;
 pub use conv3d::{Conv3d, ConvWeight};
 pub use device::Device;
 pub use embedding::{
     RelativeBias, RelativeShape, TimestepEmbedding, TimestepShape, TokenEmbedding,
 };
+pub use gate::{Add, GateAdd};
 pub use group_norm::{GroupNorm, GroupShape, Spatial};
 pub use join::Join;
+pub use linear::{Linear, LinearEpilogue, LinearGate};
 pub use math::Function;
 pub use noise::NoiseBox;
 pub use norm::{Norm, NormModulate};
 pub use operand::{Element, Operand};
 pub use positions::{PositionConstants, PositionShape, PositionTable};
+pub use qk_norm_rope::{HeadNorm, QkNormRope};
 pub use queue::Queue;
 pub use sampler::{Advance, Denoise};
 pub use segments::Mods;
