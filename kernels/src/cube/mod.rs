@@ -39,6 +39,7 @@
 mod activation;
 #[cfg(feature = "wgpu")]
 mod adapter;
+mod attention;
 mod call;
 mod cast;
 mod conv3d;
@@ -66,6 +67,7 @@ mod wgpu;
 pub use activation::{Activate, GatedGelu};
 #[cfg(feature = "wgpu")]
 pub use adapter::{Adapter, adapters};
+pub use attention::{Attention, AttentionFinish, AttentionStep, HeadsView};
 pub use call::{Call, Kernel};
 pub use cast::Cast;
 pub use conv_cache::ConvCache;

@@ -13,6 +13,7 @@ mod arena;
 mod conv3d;
 mod embedding;
 mod frames;
+mod attention;
 mod gate;
 mod group_norm;
 mod linear;
