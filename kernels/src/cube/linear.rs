@@ -183,7 +183,6 @@ impl<B: Clone> Linear<'_, B> {
 }
 
 impl<'a, B> LinearEpilogue<'a, B> {
-    #[expect(clippy::type_complexity, reason = "the parts are taken apart at once")]
     fn parts(&self) -> (Function, Option<&Operand<B>>, Option<&LinearGate<'a, B>>) {
         match self {
             Self::Function(function) => (*function, None, None),
@@ -206,16 +205,16 @@ fn linear_tile<E: Float, W: Float, K: Size, N: Size>(
     y: &mut Array<Vector<E, N>>,
     lead: &Sequence<u32>,
     rows: u32,
-    n: u32,
-    k: u32,
+    columns: u32,
+    terms: u32,
     item_rows: u32,
     stride: u32,
     segments: &Sequence<u32>,
     #[comptime] tile: Tile,
     #[define(E)] _element: StorageType,
-    #[define(W)] _weight: StorageType,
+    #[define(W)] _stored: StorageType,
 ) {
-    let (rows, n, k) = (rows as usize, n as usize, k as usize);
+    let (rows, n, k) = (rows as usize, columns as usize, terms as usize);
     let row = CUBE_POS_Y as usize * comptime!(4 * tile.row_fours);
     let column = CUBE_POS_X as usize * COLUMNS;
     let mut x_tile = SharedMemory::<Four>::new(comptime!(DEPTH * tile.row_fours));

@@ -223,7 +223,6 @@ fn qk_norm_rope<E: Float, N: Size>(
         mean = select(normed, m, 0.0f32);
         factor = select(normed, f, 1.0f32);
     }
-    let turned = row % rows >= text_rows;
     if item < items {
         let mut i = UNIT_POS as usize % LANES * 4;
         while i < dim {
@@ -237,11 +236,8 @@ fn qk_norm_rope<E: Float, N: Size>(
                 v = affine::<N>(v, k_weight, w, k_bias, b, i, dim, steps.k);
             }
             if comptime!(steps.table) {
-                if turned {
-                    let first = (row % rows - text_rows) as usize * 2 * dim;
-                    let angles = lead[5] as usize + first / N::value();
-                    v = rotate::<N>(v, table, angles, i, dim);
-                }
+                let table_at = lead[5] as usize;
+                v = rotate::<N>(v, table, table_at, row % rows, text_rows, i, dim);
             }
             store::<E, N>(qkv, at, i, dim, v);
             i += comptime!(4 * LANES);
@@ -318,21 +314,28 @@ fn affine<N: Size>(
     v
 }
 
-/// Rotates the pairs (2i, 2i + 1): x cos + (-x1, x0) sin.
+/// Rotates the pairs (2i, 2i + 1) of a video row: x cos + (-x1, x0) sin.
 #[cube]
 fn rotate<N: Size>(
     v: Four,
     table: &Array<Vector<f32, N>>,
-    angles: usize,
+    table_at: usize,
+    row: u32,
+    text_rows: u32,
     i: usize,
     dim: usize,
 ) -> Four {
-    let cos = load::<f32, N>(table, angles, i, dim, 0.0f32);
-    let sin = load::<f32, N>(table, angles + dim / N::value(), i, dim, 0.0f32);
-    let mut turned = Four::new(0.0f32);
-    turned[0] = -v[1];
-    turned[1] = v[0];
-    turned[2] = -v[3];
-    turned[3] = v[2];
-    v * cos + turned * sin
+    let mut result = v;
+    if row >= text_rows {
+        let angles = table_at + (row - text_rows) as usize * 2 * dim / N::value();
+        let cos = load::<f32, N>(table, angles, i, dim, 0.0f32);
+        let sin = load::<f32, N>(table, angles + dim / N::value(), i, dim, 0.0f32);
+        let mut turned = Four::new(0.0f32);
+        turned[0] = -v[1];
+        turned[1] = v[0];
+        turned[2] = -v[3];
+        turned[3] = v[2];
+        result = v * cos + turned * sin;
+    }
+    result
 }

@@ -102,9 +102,8 @@ pub(super) fn attention_tile<E: Float, N: Size>(
         weights: SharedMemory::<Four>::new(ROWS * SIDE),
         partial: SharedMemory::<Four>::new(SIDE * SIDE),
     };
-    #[unroll]
     for c in 0..tile.blocks() {
-        let to = comptime!(c * ROWS * SIDE);
+        let to = c * ROWS * SIDE;
         columns::<E, N>(
             &mut shared.queries,
             to,
@@ -194,13 +193,13 @@ fn columns<E: Float, N: Size>(
     head: Head,
     row: usize,
     rows: usize,
-    #[comptime] c: usize,
+    c: usize,
     scale: f32,
     #[comptime] dim: usize,
 ) {
     // Neighbouring units read neighbouring channels.
     let (four, channel) = (UNIT_POS_Y as usize, 4 * UNIT_POS_X as usize);
-    let first = comptime!(c * ROWS) + channel;
+    let first = c * ROWS + channel;
     let mut lines = Array::<Four>::new(4usize);
     #[unroll]
     for i in 0..4usize {
@@ -276,7 +275,6 @@ fn score<E: Float, N: Size>(
     for i in 0..4usize {
         scores[i] = Four::new(0.0f32);
     }
-    #[unroll]
     for c in 0..tile.blocks() {
         sync_cube();
         columns::<E, N>(
@@ -292,7 +290,7 @@ fn score<E: Float, N: Size>(
         );
         sync_cube();
         for d in 0..ROWS {
-            let a = shared.queries[comptime!(c * ROWS * SIDE) + d * SIDE + uy];
+            let a = shared.queries[c * ROWS * SIDE + d * SIDE + uy];
             let b = shared.part[d * SIDE + ux];
             #[unroll]
             for i in 0..4usize {
@@ -427,10 +425,10 @@ fn lines<E: Float, N: Size>(
     head: Head,
     row: usize,
     rows: usize,
-    #[comptime] c: usize,
+    c: usize,
     #[comptime] dim: usize,
 ) {
-    let first = comptime!(c * ROWS) + 4 * UNIT_POS_X as usize;
+    let first = c * ROWS + 4 * UNIT_POS_X as usize;
     #[unroll]
     for i in 0..4usize {
         let line = comptime!(i * SIDE) + UNIT_POS_Y as usize;
