@@ -10,10 +10,10 @@ mod common;
 
 mod activation;
 mod arena;
+mod attention;
 mod conv3d;
 mod embedding;
 mod frames;
-mod attention;
 mod gate;
 mod group_norm;
 mod linear;
