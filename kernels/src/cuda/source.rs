@@ -5,9 +5,9 @@
 
 use super::fault::CudaFault;
 use crate::cube::Kernel;
+use cubecl::CubeTask;
 use cubecl::cuda::CudaCompiler;
 use cubecl::prelude::*;
-use cubecl::CubeTask;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A kernel as CUDA C++.
