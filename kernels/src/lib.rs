@@ -26,6 +26,7 @@
 //! ```
 
 mod args;
+mod boxes;
 mod check;
 pub mod cpu;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
@@ -35,4 +36,5 @@ pub mod cuda;
 mod error;
 
 pub use args::{GateSegment, ModSegment, StepStage};
+pub use boxes::MAX_BOX_RANK;
 pub use error::KernelError;

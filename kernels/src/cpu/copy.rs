@@ -3,8 +3,8 @@
 //! Invariants: a box is checked against both buffers before anything moves; the destination's elements
 //! are distinct. Refused: see [`CopyBox::run`].
 
-use super::boxes::BoxWalk;
 use crate::KernelError;
+use crate::boxes::BoxDims;
 
 const KERNEL: &str = "copy_box";
 
@@ -40,7 +40,7 @@ impl<T: Copy + Send + Sync> CopyBox<'_, T> {
     pub fn run(self) -> Result<(), KernelError> {
         let src = self.src;
         let from_strides: Vec<u64> = self.src_strides.iter().map(|&s| s as u64).collect();
-        let walk = BoxWalk::new(
+        let walk = BoxDims::new(
             KERNEL,
             self.extents,
             (self.dst.len(), self.dst_offset, self.dst_strides),

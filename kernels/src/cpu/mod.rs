@@ -7,7 +7,7 @@
 mod activation;
 mod attention;
 mod bf16;
-pub(crate) mod boxes;
+mod boxes;
 mod conv3d;
 mod conv_cache;
 mod copy;
@@ -34,10 +34,10 @@ mod upsample;
 
 use crate::check;
 
+pub use crate::MAX_BOX_RANK;
 pub use crate::{GateSegment, ModSegment, StepStage};
 pub use activation::{GatedGelu, gelu, gelu_tanh, silu};
 pub use attention::{Attention, AttentionFinish, AttentionStep, HeadsView, HeadsViewMut};
-pub use boxes::MAX_BOX_RANK;
 pub use conv_cache::ConvCache;
 pub use conv3d::{Conv3d, PackedConv3d};
 pub use copy::CopyBox;

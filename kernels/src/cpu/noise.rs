@@ -8,10 +8,10 @@
 //! Source: J. Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011; G. Box and
 //! M. Muller, "A Note on the Generation of Random Normal Deviates", 1958.
 
-use super::boxes::BoxWalk;
 use super::check;
 use super::split::for_blocks;
 use crate::KernelError;
+use crate::boxes::BoxDims;
 
 /// Philox4x32-10: ten rounds over a counter of four words under a key of two.
 #[must_use]
@@ -112,7 +112,7 @@ impl NoiseBox<'_> {
             out_strides,
             ..
         } = self;
-        let walk = BoxWalk::new(
+        let walk = BoxDims::new(
             "noise_box",
             extents,
             (out.len(), out_offset, out_strides),

@@ -44,6 +44,7 @@ mod call;
 mod cast;
 mod conv3d;
 mod conv_cache;
+mod copy;
 mod device;
 mod embedding;
 mod fours;
@@ -72,6 +73,7 @@ pub use call::{Call, Kernel};
 pub use cast::Cast;
 pub use conv_cache::ConvCache;
 pub use conv3d::{Conv3d, ConvWeight};
+pub use copy::CopyBox;
 pub use device::Device;
 pub use embedding::{
     RelativeBias, RelativeShape, TimestepEmbedding, TimestepShape, TokenEmbedding,

@@ -15,7 +15,7 @@ use super::device::Device;
 use super::math::{log_near_one, quarter};
 use super::operand::{Element, Operand};
 use crate::KernelError;
-use crate::cpu::boxes::BoxWalk;
+use crate::boxes::BoxDims;
 
 const KERNEL: &str = "noise_box";
 
@@ -56,7 +56,7 @@ impl<B: Clone> NoiseBox<'_, B> {
         key.is(KERNEL, "key", Element::U32)?;
         key.length(KERNEL, "key", 4)?;
         out.is(KERNEL, "out", Element::F32)?;
-        let walk = BoxWalk::new(
+        let walk = BoxDims::new(
             KERNEL,
             self.extents,
             (out.len, self.out_offset, self.out_strides),

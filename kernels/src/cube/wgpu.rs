@@ -1,9 +1,9 @@
 //! The queue of a Vulkan, Metal or DX12 device, through CubeCL's WebGPU client.
 //!
 //! Invariants: all queues of a device share one CubeCL stream, so launches of several threads run in the
-//! order in which they were made. What CubeCL only logs, and
-//! what the driver reports later, is kept and returned by the next synchronisation. Refused: operands
-//! behind their buffer, bindings larger than the device allows, kernels that do not compile.
+//! order in which they were made. What CubeCL only logs, and what the driver reports later, is kept and
+//! returned by the next synchronisation. Refused: operands behind their buffer, bindings larger than
+//! the device allows, kernels that do not compile or share too much memory.
 
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -16,7 +16,8 @@ use cubecl::prelude::*;
 use cubecl::server::{Handle, KernelArguments, MetadataBindingInfo};
 use cubecl::stream_id::StreamId;
 use cubecl::wgpu::{
-    AutoCompiler, RuntimeOptions, WgpuRuntime, WgpuSetup, WgslCompiler, init_device,
+    AutoCompiler, AutoRepresentation, RuntimeOptions, WgpuRuntime, WgpuSetup, WgslCompiler,
+    init_device,
 };
 
 use super::call::{Call, Kernel};
@@ -159,10 +160,13 @@ impl WgpuQueue {
             )
         };
         let reason = match catch_unwind(AssertUnwindSafe(lower)) {
-            Ok(Ok(_)) => {
-                compiled.insert(id);
-                return Ok(());
-            }
+            Ok(Ok(lowered)) => match self.too_much_shared(lowered.repr.as_ref()) {
+                None => {
+                    compiled.insert(id);
+                    return Ok(());
+                }
+                Some(reason) => reason,
+            },
             Ok(Err(error)) => error.to_string(),
             Err(panic) => text(panic.as_ref()),
         };
@@ -171,6 +175,17 @@ impl WgpuQueue {
             device: self.0.device.name().to_owned(),
             reason: first_lines(&reason),
         })
+    }
+}
+
+impl WgpuQueue {
+    /// Why a cube of this kernel does not fit the device.
+    fn too_much_shared(&self, lowered: Option<&AutoRepresentation>) -> Option<String> {
+        let most = self.0.client.properties().hardware.max_shared_memory_size;
+        let wanted = match lowered? {
+            AutoRepresentation::Wgsl(shader) => shader.shared_memory_bytes(),
+        };
+        (wanted > most).then(|| format!("a cube shares {wanted} bytes, and it has {most}"))
     }
 }
 

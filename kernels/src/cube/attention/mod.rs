@@ -4,7 +4,7 @@
 //! Invariants: the arithmetic of a query row of a head depends on that row and the keys alone; keys are
 //! taken in blocks of 32 counted from the first, so a step that begins at a multiple of 32 continues
 //! with the same bits. Refused: views outside their data, output views whose rows overlap, heads of
-//! more than 256 channels, operands whose lengths or types disagree.
+//! more than 128 channels, operands whose lengths or types disagree.
 
 mod finish;
 mod tile;
@@ -20,7 +20,7 @@ pub use finish::AttentionFinish;
 use tile::{ROWS, Stage, Tile, UNITS_OF_A_SIDE};
 
 /// Channels of a head at most: more do not fit the shared memory of every device.
-const MAX_DIM: usize = 256;
+const MAX_DIM: usize = 128;
 
 /// A strided view `[batch, rows, heads, head_dim]`; the last dimension is dense and the first element
 /// of the data is the first of the view. The data may go on behind the last.
