@@ -30,22 +30,15 @@ pub(super) struct Tile {
 }
 
 impl Tile {
-    /// The tile for a number of output channels: as many pixels as memory allows when channels are few.
+    /// The tile for a number of output channels: few of its channels are empty, and each load from
+    /// shared memory serves as many products as registers allow.
     pub fn of(cout: usize) -> Self {
-        match cout {
-            ..=16 => Self {
-                across: 4,
-                fours: 1,
-            },
-            17..=64 => Self {
-                across: 8,
-                fours: 2,
-            },
-            65.. => Self {
-                across: 16,
-                fours: 2,
-            },
-        }
+        let (across, fours) = match cout {
+            ..=48 => (4, cout.div_ceil(16).max(1)),
+            49..=96 => (8, cout.div_ceil(32)),
+            97.. => (16, 2),
+        };
+        Self { across, fours }
     }
 
     pub fn columns(self) -> usize {
