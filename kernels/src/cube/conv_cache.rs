@@ -82,8 +82,8 @@ impl<B: Clone> ConvCache<B> {
             element.storage(),
         );
         Builder::new(KERNEL, device)
-            .array(x, n)
-            .maybe(cache.as_ref(), x, n)
+            .maybe((x.len > 0).then_some(x), y, n)
+            .maybe(cache.as_ref(), y, n)
             .array(y, n)
             .u32s([kept / n, *frames, frame / n, *keep])
             .over(line((kept / n).div_ceil(UNITS)), kernel)

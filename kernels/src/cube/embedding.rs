@@ -17,6 +17,9 @@ use crate::{KernelError, check};
 /// Units of a cube.
 const UNITS: usize = 256;
 
+/// Angles of a timestep embedding, at most.
+const ANGLES: usize = 1 << 24;
+
 /// Rows of a table picked by token id.
 #[derive(Debug, Clone)]
 pub struct TokenEmbedding<B> {
@@ -106,7 +109,8 @@ pub struct RelativeShape {
 }
 
 impl RelativeShape {
-    /// The bucket of every distance, from the last query at the first key on: `queries + keys - 1`.
+    /// The bucket of every distance, from the last query at the first key on: `queries + keys - 1`, or
+    /// none when there is nothing to spread them over.
     ///
     /// # Errors
     /// [`KernelError`] when the bucket counts do not fit each other.
@@ -117,7 +121,7 @@ impl RelativeShape {
             ..
         } = *self;
         check_buckets("relative_bias", buckets, max_distance)?;
-        if self.queries == 0 || self.keys == 0 {
+        if self.heads == 0 || self.queries == 0 || self.keys == 0 {
             return Ok(Vec::new());
         }
         let behind = (0..self.queries)
@@ -206,10 +210,18 @@ impl TimestepShape {
     /// Factor of the timestep in each of the `dim / 2` angles.
     ///
     /// # Errors
-    /// [`KernelError`] when the shift is not below `dim / 2` or the period is not positive.
+    /// [`KernelError`] when there are more than a sane embedding has, the shift is not below `dim / 2`,
+    /// or the period is not positive.
     pub fn frequencies(&self) -> Result<Vec<f32>, KernelError> {
         let (shift, period) = (self.downscale_freq_shift, self.max_period);
-        Ok(frequencies("timestep_embedding", self.dim / 2, shift, period)?.collect())
+        let (kernel, half) = ("timestep_embedding", self.dim / 2);
+        // Without timesteps no operand bounds what would be allocated here.
+        if half > ANGLES {
+            let found = self.dim.to_string();
+            let expected = format!("at most {}", 2 * ANGLES);
+            return Err(check::argument(kernel, "dim", expected, found));
+        }
+        Ok(frequencies(kernel, half, shift, period)?.collect())
     }
 }
 
@@ -229,10 +241,13 @@ impl<B: Clone> TimestepEmbedding<B> {
         let half = shape.dim / 2;
         timesteps.is(KERNEL, "timesteps", Element::F32)?;
         frequencies.is(KERNEL, "frequencies", Element::F32)?;
-        frequencies.length(KERNEL, "frequencies", half)?;
         let element = y.float(KERNEL, "y")?;
         let total = check::product(KERNEL, "timesteps, dim", &[timesteps.len, shape.dim])?;
         y.length(KERNEL, "y", total)?;
+        if total == 0 {
+            return Ok(Vec::new());
+        }
+        frequencies.length(KERNEL, "frequencies", half)?;
         let kernel = sinusoids::Sinusoids::<R>::new(
             units([UNITS as u32, 1]),
             device.client(),

@@ -80,9 +80,9 @@ impl<B: Clone> Join<B> {
             element.storage(),
         );
         Builder::new(KERNEL, device)
-            .array(text, n)
-            .array(video, n)
-            .maybe(positions.as_ref(), text, n)
+            .maybe((text.len > 0).then_some(text), y, n)
+            .maybe((video.len > 0).then_some(video), y, n)
+            .maybe(positions.as_ref(), y, n)
             .array(y, n)
             .u32s([count, *text_rows, *video_rows, self.width / n])
             .over(line(count.div_ceil(UNITS)), kernel)

@@ -133,6 +133,11 @@ fn skews_and_narrow_weights_match_the_cpu() {
     let (f32s, f16s) = (Element::F32, Element::F16);
     let straight = case.on_device(f32s, f32s, 0);
     assert_eq!(bits(&case.on_device(f32s, f32s, 1)), bits(&straight));
+    let bare = Case::new([1, 2, 3, 4], [3, 4], [3, 3, 3]);
+    assert_eq!(
+        bits(&bare.on_device(f32s, f32s, 1)),
+        bits(&bare.on_device(f32s, f32s, 0))
+    );
     close(
         f32s,
         &case.on_device(f32s, f16s, 3),

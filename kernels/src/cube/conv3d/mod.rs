@@ -54,10 +54,11 @@ impl ConvWeight {
     /// # Errors
     /// As for [`ConvWeight::elements`], and when the weight has another length.
     pub fn pack(&self, weight: &[f32]) -> Result<Vec<f32>, KernelError> {
-        let mut packed = vec![0.0; self.elements()?];
         let Self { cout, cin, kernel } = *self;
+        let elements = self.elements()?;
         let taps: usize = kernel.iter().product();
         check::length(KERNEL, "weight", cout * cin * taps, weight.len())?;
+        let mut packed = vec![0.0; elements];
         let tile = Tile::of(cout).columns();
         let columns = cout.div_ceil(tile) * tile;
         for (index, row) in packed.chunks_exact_mut(columns.max(1)).enumerate() {
@@ -152,7 +153,7 @@ impl<B: Clone> Conv3d<B> {
             .maybe(cache.as_ref(), x, n)
             .array(weight, 4)
             .maybe(self.bias.as_ref(), weight, m)
-            .maybe(self.residual.as_ref(), x, m)
+            .maybe(self.residual.as_ref(), y, m)
             .array(y, m)
             .u32s([pixels, self.frames, self.height, self.width, cin, cout])
             .over(line(cubes), kernel)

@@ -137,6 +137,9 @@ impl<B: Clone> GroupNorm<B> {
     /// [`KernelError`] when a length, an argument or an element type does not fit.
     pub fn calls<R: Runtime>(&self, device: &Device<R>) -> Result<Vec<Call<B>>, KernelError> {
         let element = self.check()?;
+        if self.x.len == 0 {
+            return Ok(Vec::new());
+        }
         let [partials, affine] = self.shape.parts()?;
         let part = |offset, len| Operand {
             offset: self.scratch.offset + offset,
