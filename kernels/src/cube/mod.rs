@@ -11,6 +11,21 @@
 //! may be an input itself where the call says so, because a unit reads such an input only where it
 //! writes afterwards. No shape is refused for what it is divisible by.
 //!
+//! What needs f64, or more digits than devices promise, and follows from the sizes of a call alone is
+//! made once by the host with the functions of the CPU kernels and is an operand: the angles of
+//! position tables, the buckets of relative positions, the frequencies of timesteps. Noise has its
+//! own sine, cosine and logarithm, good to a few units in the last place.
+//!
+//! # What the limits of a device mean
+//!
+//! An operand is bound as a whole, so the largest binding of a device (and of its memory pages) bounds
+//! every operand, though not their sum. The largest are the activations at the end of the VAE:
+//! frames x height x width x channels, for a chunk of 9 frames of 480 x 720 with 256 channels 1519 MiB
+//! in f16 and 3038 MiB in f32. A device that binds 128 MiB, which is all that WebGPU promises and
+//! what Mesa's software device has, holds such a chunk up to 112 x 128 in f32. A larger operand is
+//! refused when its buffer is made, or when the call is prepared, with the bytes that are wanted and
+//! those that can be bound. Whatever the device, an operand has fewer than 2^32 elements.
+//!
 //! # To add a kernel
 //!
 //! 1. A file named as that of the CPU kernel, with a struct of the same fields (`Operand<B>` in place
