@@ -75,6 +75,39 @@ fn relative_biases_are_those_of_the_cpu() {
     }
 }
 
+/// More cubes than one side of a grid has.
+#[test]
+fn a_bias_may_need_a_grid_of_two_sides() {
+    let shape = RelativeShape {
+        heads: 1,
+        queries: 2900,
+        keys: 2900,
+        buckets: 32,
+        max_distance: 128,
+    };
+    let table = values(32, 1);
+    let mut arena = Arena::new(0);
+    let table_at = arena.put(Element::F32, &table);
+    let buckets = shape.buckets().unwrap();
+    let distances = arena.words(&buckets);
+    let y = arena.poison(Element::F32, 2900 * 2900);
+    let on = arena.upload();
+    let call = RelativeBias {
+        shape,
+        table: on.at(table_at),
+        buckets: on.at(distances),
+        y: on.at(y),
+    };
+    let calls = call.calls(on.device()).unwrap();
+    assert!(calls[0].grid()[1] > 1);
+    let found = on.run(Ok(calls), y);
+    for (query, row) in found.chunks_exact(2900).enumerate() {
+        for (key, &value) in row.iter().enumerate() {
+            assert_eq!(value, table[buckets[key + 2899 - query] as usize]);
+        }
+    }
+}
+
 #[test]
 fn timestep_embeddings_match_those_of_the_cpu() {
     use cpu::SinCosOrder::{CosSin, SinCos};
