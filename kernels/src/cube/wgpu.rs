@@ -305,3 +305,35 @@ fn first_lines(message: &str) -> String {
         .collect();
     lines.join(" ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Activate, Element, Function, Operand, adapters};
+    use super::*;
+
+    /// A launch that the driver refuses is an error of the next synchronisation, and of that one alone.
+    #[test]
+    fn what_the_device_refuses_late_is_reported() -> Result<(), KernelError> {
+        let queue = adapters()[0].open()?;
+        let x = Operand {
+            buffer: queue.upload(&[0; 64])?,
+            offset: 0,
+            len: 16,
+            element: Element::F32,
+        };
+        let (function, y) = (Function::Silu, x.clone());
+        let calls = Activate { function, x, y }.calls(queue.device())?;
+        let good = queue.prepare(&calls[0])?;
+        let mut bad = queue.prepare(&calls[0])?;
+        bad.grid[0] = u32::MAX;
+        // SAFETY: the operands lie in their buffer, and the kernel leaves units behind them idle.
+        unsafe { queue.launch(&bad)? };
+        assert!(matches!(
+            queue.synchronise(),
+            Err(KernelError::Device { .. })
+        ));
+        // SAFETY: the operands lie in their buffer.
+        unsafe { queue.launch(&good)? };
+        queue.synchronise()
+    }
+}
