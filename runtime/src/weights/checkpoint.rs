@@ -10,6 +10,7 @@ use memmap2::Mmap;
 use safetensors::Dtype;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -134,6 +135,14 @@ impl Checkpoint {
             bytes: part.bytes.get().get(entry.range.clone())?,
             file: &part.name,
         })
+    }
+
+    /// Gives the memory that holds the tensor called `name` back to the system, which reads the file again
+    /// when it is asked for again. Whoever has converted a tensor does not need both copies.
+    pub(crate) fn release(&self, name: &str) {
+        if let Some((part, entry)) = self.tensors.get(name) {
+            self.parts[*part].bytes.release(&entry.range);
+        }
     }
 
     /// Names of all tensors, sorted.
@@ -271,6 +280,19 @@ impl Bytes {
             Self::Owned(bytes) => bytes,
         }
     }
+
+    #[cfg(unix)]
+    fn release(&self, range: &Range<usize>) {
+        let Self::Mapped(map) = self else { return };
+        let advice = memmap2::UncheckedAdvice::DontNeed;
+        // SAFETY: the mapping is of a file and never written, so pages that were given back are read
+        // again with the same contents.
+        let given = unsafe { map.unchecked_advise_range(advice, range.start, range.len()) };
+        debug_assert!(given.is_ok(), "the range lies in the mapping");
+    }
+
+    #[cfg(not(unix))]
+    const fn release(&self, _: &Range<usize>) {}
 }
 
 /// What an index says, together with the files in the order of the parts.

@@ -136,6 +136,7 @@ fn join(checkpoint: &Checkpoint, weight: &Weight) -> Result<Vec<f32>, RuntimeErr
             }
             .into());
         }
+        checkpoint.release(name);
     }
     Ok(data)
 }

@@ -416,3 +416,32 @@ fn an_index_must_fit_its_shards() {
         "INDEX is not an index of shards: missing field `weight_map` at line 1 column 15",
     );
 }
+
+/// Bytes of the mapping of a file that lie in memory.
+#[cfg(target_os = "linux")]
+fn resident(path: &Path) -> usize {
+    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let mut lines = maps.lines();
+    lines
+        .find(|line| line.ends_with(path.to_str().unwrap()))
+        .unwrap();
+    let rss = lines.find_map(|line| line.strip_prefix("Rss:")).unwrap();
+    let kib: usize = rss.trim().trim_end_matches(" kB").parse().unwrap();
+    kib * 1024
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_converted_tensor_is_held_once() {
+    let (n, k) = (512, 1024);
+    let folder = Folder::of(&[("w", numbers(&[n, k]))]);
+    let checkpoint = folder.open().unwrap();
+    let bytes = checkpoint.tensor("w").unwrap().bytes;
+    assert_ne!(bytes.iter().map(|&byte| u64::from(byte)).sum::<u64>(), 0);
+    let path = folder.file(MODEL).canonicalize().unwrap();
+    assert!(resident(&path) >= bytes.len());
+    let weight = weight("w", &[n, k], WeightLayout::Linear);
+    LoadedWeight::load(&checkpoint, &weight).unwrap();
+    assert!(resident(&path) < bytes.len() / 4, "{}", resident(&path));
+    assert_eq!(bytes[4..8], 1f32.to_le_bytes());
+}
