@@ -104,10 +104,7 @@ impl<B: Clone> Linear<'_, B> {
         let segments = gate.map_or(&[][..], |gate| gate.segments);
         let (mods, stride) = gate.map_or((x, 0), |gate| (&gate.mods.data, gate.mods.stride));
         let deep = width([x.offset, weight.offset, *k]);
-        let begins = [self.bias.as_ref(), residual, gate.map(|_| mods), Some(y)];
-        let begins = begins.into_iter().flatten().map(|operand| operand.offset);
-        let gates = segments.iter().map(|segment| segment.gate);
-        let wide = width(begins.chain(gates).chain([*n, stride]));
+        let wide = self.wide();
         let tile = Tile {
             // Few rows get a low tile, whose units do the same work on them.
             row_fours: if *rows <= 32 { 4 } else { 16 },
@@ -152,6 +149,19 @@ impl<B: Clone> Linear<'_, B> {
             .over(tiles, kernel)
     }
 
+    /// Elements along `n` that the kernel reads at once.
+    fn wide(&self) -> usize {
+        let (_, residual, gate) = self.epilogue.parts();
+        let mods = gate.map(|gate| &gate.mods);
+        let data = mods.map(|mods| &mods.data);
+        let operands = [self.bias.as_ref(), residual, data, Some(&self.y)];
+        let begins = operands.into_iter().flatten().map(|operand| operand.offset);
+        let gates = gate.into_iter().flat_map(|gate| gate.segments);
+        let stride = mods.map_or(0, |mods| mods.stride);
+        let sizes = [self.n, stride];
+        width(begins.chain(gates.map(|segment| segment.gate)).chain(sizes))
+    }
+
     fn check(&self) -> Result<Element, KernelError> {
         let Self {
             rows, n, k, x, y, ..
@@ -193,6 +203,14 @@ impl<'a, B> LinearEpilogue<'a, B> {
     }
 }
 
+/// A matrix `[rows, k]` whose first vector is at `at`.
+#[derive(CubeType, Clone, Copy)]
+struct Matrix {
+    at: usize,
+    rows: usize,
+    k: usize,
+}
+
 /// A cube computes a tile, a unit four rows by four columns of it. `K` is the width of vectors along
 /// `k`, `N` along `n`.
 #[cube(launch_unchecked)]
@@ -217,119 +235,145 @@ fn linear_tile<E: Float, W: Float, K: Size, N: Size>(
     let (rows, n, k) = (rows as usize, columns as usize, terms as usize);
     let row = CUBE_POS_Y as usize * comptime!(4 * tile.row_fours);
     let column = CUBE_POS_X as usize * COLUMNS;
-    let mut x_tile = SharedMemory::<Four>::new(comptime!(DEPTH * tile.row_fours));
-    let mut w_tile = SharedMemory::<Four>::new(comptime!(DEPTH * COLUMN_FOURS));
-    let (tx, ty) = (UNIT_POS_X as usize, UNIT_POS_Y as usize);
+    let at = lead[0] as usize;
+    let x_matrix = Matrix { at, rows, k };
+    let at = lead[1] as usize;
+    let w_matrix = Matrix { at, rows: n, k };
     let mut sums = Array::<Four>::new(4usize);
+    products::<E, W, K>(&mut sums, x, x_matrix, weight, w_matrix, tile);
+    let first = column + 4 * UNIT_POS_X as usize;
     #[unroll]
-    for i in 0..4 {
-        sums[i] = Four::new(0.0f32);
-    }
-    let mut depth = 0usize;
-    while depth < k {
-        fill::<E, K>(
-            &mut x_tile,
-            x,
-            lead[0] as usize,
-            row,
-            rows,
-            depth,
-            k,
-            tile.row_fours,
-            tile.row_fours,
-        );
-        fill::<W, K>(
-            &mut w_tile,
-            weight,
-            lead[1] as usize,
-            column,
-            n,
-            depth,
-            k,
-            COLUMN_FOURS,
-            tile.row_fours,
-        );
-        sync_cube();
-        for d in 0..DEPTH {
-            let a = x_tile[d * tile.row_fours + ty];
-            let b = w_tile[d * COLUMN_FOURS + tx];
-            #[unroll]
-            for i in 0..4 {
-                sums[i] = fma(Four::new(a[i]), b, sums[i]);
-            }
-        }
-        sync_cube();
-        depth += DEPTH;
-    }
-    let first = column + 4 * tx;
-    #[unroll]
-    for i in 0..4 {
-        let row = row + 4 * ty + i;
+    for i in 0..4usize {
+        let row = row + 4 * UNIT_POS_Y as usize + i;
         if row < rows && first < n {
             let mut v = sums[i];
             if comptime!(tile.bias) {
                 v += load::<f32, N>(bias, lead[2] as usize, first, n, 0.0f32);
             }
-            #[unroll]
-            for c in 0..4 {
-                v[c] = apply(v[c], tile.function);
-            }
+            v = activated(v, tile.function);
             if comptime!(tile.segments > 0) {
-                let item = item_rows as usize;
-                let offset = gate_vector(segments, tile.segments, (row % item) as u32);
-                let vector = row / item * stride as usize + offset as usize;
-                let at = lead[4] as usize + vector / N::value();
+                let vector = gate_of(segments, row as u32, item_rows, stride, tile.segments);
+                let at = (lead[4] + vector / N::value() as u32) as usize;
                 v *= load::<E, N>(mods, at, first, n, 0.0f32);
             }
             let begin = row * n / N::value();
             if comptime!(tile.residual) {
-                let at = lead[3] as usize + begin;
-                v += load::<E, N>(residual, at, first, n, 0.0f32);
+                v += load::<E, N>(residual, lead[3] as usize + begin, first, n, 0.0f32);
             }
             store::<E, N>(y, lead[5] as usize + begin, first, n, v);
         }
     }
 }
 
-/// Brings `4 * fours` rows of a matrix `[rows, k]` from `row` on, `DEPTH` columns from `depth` on, to
-/// shared memory as `[column][four of rows]`. What lies outside the matrix is 0.
+/// The unit's sums, along the whole of `k`.
+#[cube]
+fn products<E: Float, W: Float, K: Size>(
+    sums: &mut Array<Four>,
+    x: &Array<Vector<E, K>>,
+    x_matrix: Matrix,
+    weight: &Array<Vector<W, K>>,
+    w_matrix: Matrix,
+    #[comptime] tile: Tile,
+) {
+    let row = CUBE_POS_Y as usize * comptime!(4 * tile.row_fours);
+    let column = CUBE_POS_X as usize * COLUMNS;
+    let mut x_tile = SharedMemory::<Four>::new(comptime!(DEPTH * tile.row_fours));
+    let mut w_tile = SharedMemory::<Four>::new(comptime!(DEPTH * COLUMN_FOURS));
+    #[unroll]
+    for i in 0..4usize {
+        sums[i] = Four::new(0.0f32);
+    }
+    let mut depth = 0usize;
+    while depth < x_matrix.k {
+        let fours = tile.row_fours;
+        fill::<E, K>(&mut x_tile, x, x_matrix, row, depth, fours, tile);
+        let fours = COLUMN_FOURS;
+        fill::<W, K>(&mut w_tile, weight, w_matrix, column, depth, fours, tile);
+        sync_cube();
+        multiply(sums, &x_tile, &w_tile, tile);
+        sync_cube();
+        depth += DEPTH;
+    }
+}
+
+/// Adds the products of a filled tile to the unit's sums.
+#[cube]
+fn multiply(
+    sums: &mut Array<Four>,
+    x_tile: &SharedMemory<Four>,
+    w_tile: &SharedMemory<Four>,
+    #[comptime] tile: Tile,
+) {
+    let (tx, ty) = (UNIT_POS_X as usize, UNIT_POS_Y as usize);
+    for d in 0..DEPTH {
+        let a = x_tile[d * tile.row_fours + ty];
+        let b = w_tile[d * COLUMN_FOURS + tx];
+        #[unroll]
+        for i in 0..4usize {
+            sums[i] = fma(Four::new(a[i]), b, sums[i]);
+        }
+    }
+}
+
+#[cube]
+fn activated(sums: Four, #[comptime] function: Function) -> Four {
+    let mut v = sums;
+    #[unroll]
+    for c in 0..4usize {
+        v[c] = apply(v[c], function);
+    }
+    v
+}
+
+/// Where the gate of a row begins in the modulation data.
+#[cube]
+fn gate_of(
+    segments: &Sequence<u32>,
+    row: u32,
+    item_rows: u32,
+    stride: u32,
+    #[comptime] count: usize,
+) -> u32 {
+    row / item_rows * stride + gate_vector(segments, count, row % item_rows)
+}
+
+/// Brings `4 * fours` rows of a matrix from `row` on, `DEPTH` columns from `depth` on, to shared memory
+/// as `[column][four of rows]`. What lies outside the matrix is 0.
 #[cube]
 fn fill<E: Float, K: Size>(
-    tile: &mut SharedMemory<Four>,
+    shared: &mut SharedMemory<Four>,
     x: &Array<Vector<E, K>>,
-    at: usize,
+    matrix: Matrix,
     row: usize,
-    rows: usize,
     depth: usize,
-    k: usize,
     #[comptime] fours: usize,
-    #[comptime] unit_rows: usize,
+    #[comptime] tile: Tile,
 ) {
     let mut block = UNIT_POS as usize;
     while block < comptime!(fours * DEPTH / 4) {
         // Neighbouring units read neighbouring columns.
-        let (four, column) = (
-            block / comptime!(DEPTH / 4),
-            block % comptime!(DEPTH / 4) * 4,
-        );
+        let four = block / comptime!(DEPTH / 4);
+        let column = block % comptime!(DEPTH / 4) * 4;
+        let first = depth + column;
         let mut lines = Array::<Four>::new(4usize);
         #[unroll]
-        for i in 0..4 {
+        for i in 0..4usize {
             let row = row + 4 * four + i;
             lines[i] = Four::new(0.0f32);
-            if row < rows && depth + column < k {
-                lines[i] = load::<E, K>(x, at + row * k / K::value(), depth + column, k, 0.0f32);
+            if row < matrix.rows && first < matrix.k {
+                let at = matrix.at + row * matrix.k / K::value();
+                lines[i] = load::<E, K>(x, at, first, matrix.k, 0.0f32);
             }
         }
         #[unroll]
-        for c in 0..4 {
+        for c in 0..4usize {
             let mut v = Four::new(0.0f32);
             #[unroll]
-            for i in 0..4 {
+            for i in 0..4usize {
                 v[i] = lines[i][c];
             }
-            tile[(column + c) * fours + four] = v;
+            shared[(column + c) * fours + four] = v;
         }
-        block += comptime!(COLUMN_FOURS * unit_rows);
+        block += comptime!(COLUMN_FOURS * tile.row_fours);
     }
 }

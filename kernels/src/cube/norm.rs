@@ -83,35 +83,17 @@ impl<B: Clone> NormModulate<'_, B> {
     /// [`KernelError`] when a length, an offset or an element type does not fit.
     pub fn calls<R: Runtime>(&self, device: &Device<R>) -> Result<Vec<Call<B>>, KernelError> {
         let Self { x, y, mods, .. } = self;
-        let rows = check::sum(KERNEL, "segments", self.segments.iter().map(|s| s.rows))?;
-        let shape = [self.batch, rows, self.width];
-        let all = check::product(KERNEL, "batch, rows, width", &shape)?;
-        x.length(KERNEL, "x", all)?;
-        y.length(KERNEL, "y", all)?;
-        let element = same_element(KERNEL, ("x", x), &[("y", y)])?;
+        let (rows, element) = self.check()?;
         let (statistics, eps, weight, bias) = self.norm.parts();
-        for (name, operand) in [("norm.weight", weight), ("norm.bias", bias)] {
-            if let Some(operand) = operand {
-                operand.is(KERNEL, name, Element::F32)?;
-                operand.length(KERNEL, name, self.width)?;
-            }
-        }
-        let offsets = || self.segments.iter().flat_map(|s| [s.shift, s.scale]);
-        let (data, stride) = match mods {
-            Some(mods) => {
-                mods.data.is(KERNEL, "mods.data", element)?;
-                mods.check(KERNEL, self.batch, self.width, offsets())?;
-                (&mods.data, mods.stride)
-            }
-            None => (x, 0),
-        };
+        let offsets = self.segments.iter().flat_map(|s| [s.shift, s.scale]);
+        let (data, stride) = mods.as_ref().map_or((x, 0), |m| (&m.data, m.stride));
         let operands = [weight.unwrap_or(y), bias.unwrap_or(y), data, x, y];
         let begins = operands.map(|operand| operand.offset);
         let n = width(
             begins
                 .into_iter()
                 .chain([self.width, stride])
-                .chain(offsets()),
+                .chain(offsets),
         );
         let segments = mods.as_ref().map_or(&[][..], |_| self.segments);
         let steps = Steps {
@@ -150,6 +132,32 @@ impl<B: Clone> NormModulate<'_, B> {
             .f32(eps)
             .u32s(segments.iter().flat_map(|s| [s.rows, s.shift, s.scale]))
             .over(line(self.batch * rows), kernel)
+    }
+}
+
+impl<B> NormModulate<'_, B> {
+    /// Rows of a batch item and the type of the activations.
+    fn check(&self) -> Result<(usize, Element), KernelError> {
+        let Self { x, y, width, .. } = self;
+        let rows = check::sum(KERNEL, "segments", self.segments.iter().map(|s| s.rows))?;
+        let shape = [self.batch, rows, *width];
+        let all = check::product(KERNEL, "batch, rows, width", &shape)?;
+        x.length(KERNEL, "x", all)?;
+        y.length(KERNEL, "y", all)?;
+        let element = same_element(KERNEL, ("x", x), &[("y", y)])?;
+        let (_, _, weight, bias) = self.norm.parts();
+        for (name, operand) in [("norm.weight", weight), ("norm.bias", bias)] {
+            if let Some(operand) = operand {
+                operand.is(KERNEL, name, Element::F32)?;
+                operand.length(KERNEL, name, *width)?;
+            }
+        }
+        if let Some(mods) = &self.mods {
+            mods.data.is(KERNEL, "mods.data", element)?;
+            let offsets = self.segments.iter().flat_map(|s| [s.shift, s.scale]);
+            mods.check(KERNEL, self.batch, *width, offsets)?;
+        }
+        Ok((rows, element))
     }
 }
 

@@ -98,6 +98,33 @@ fn functions_are_applied_to_the_sums() {
     }
 }
 
+/// The sum on the CPU, of three batch items.
+fn sum(
+    width: usize,
+    segments: &[GateSegment],
+    mods: Option<cpu::Mods<'_>>,
+    residual: &[f32],
+    x: &[f32],
+) -> Vec<f32> {
+    let mut y = vec![0.0; x.len()];
+    let Some(mods) = mods else {
+        cpu::add(residual, x, &mut y).unwrap();
+        return y;
+    };
+    cpu::GateAdd {
+        batch: 3,
+        width,
+        segments,
+        mods,
+        residual,
+        x,
+        y: &mut y,
+    }
+    .run()
+    .unwrap();
+    y
+}
+
 #[test]
 fn residuals_and_gates_match_those_of_the_cpu() {
     let (batch, n, k) = (3, 68, 36);
@@ -110,25 +137,12 @@ fn residuals_and_gates_match_those_of_the_cpu() {
         let residual = rounded(element, &r);
         for case in 0..8 {
             let (gated, in_place, skew) = (case % 2 == 1, case / 2 % 2 == 1, case / 4);
-            let mut expected = vec![0.0; rows * n];
-            if gated {
-                cpu::GateAdd {
-                    batch,
-                    width: n,
-                    segments: &segments,
-                    mods: cpu::Mods {
-                        data: &rounded(element, &m),
-                        stride,
-                    },
-                    residual: &residual,
-                    x: &sums,
-                    y: &mut expected,
-                }
-                .run()
-                .unwrap();
-            } else {
-                cpu::add(&residual, &sums, &mut expected).unwrap();
-            }
+            let data = rounded(element, &m);
+            let mods = gated.then_some(cpu::Mods {
+                data: &data,
+                stride,
+            });
+            let expected = sum(n, &segments, mods, &residual, &sums);
             let mut arena = Arena::new(skew);
             let [x_at, w_at, r_at, m_at] = [&x, &w, &r, &m].map(|v| arena.put(element, v));
             let b_at = arena.put(Element::F32, &b);

@@ -6,6 +6,29 @@ use terrace_kernels::cube::*;
 use crate::arena::{Arena, FLOATS, close, rounded};
 use crate::common::values;
 
+fn on_the_cpu(
+    [batch, rows, text_rows, parts, heads, dim]: [usize; 6],
+    q: Option<cpu::HeadNorm<'_>>,
+    k: Option<cpu::HeadNorm<'_>>,
+    table: Option<&[f32]>,
+    qkv: &mut [f32],
+) {
+    cpu::QkNormRope {
+        batch,
+        rows,
+        text_rows,
+        parts,
+        heads,
+        dim,
+        q,
+        k,
+        table,
+        qkv,
+    }
+    .run()
+    .unwrap();
+}
+
 #[test]
 fn heads_match_those_of_the_cpu() {
     let (batch, rows, text_rows, heads) = (2, 11, 4, 3);
@@ -46,28 +69,16 @@ fn heads_match_those_of_the_cpu() {
                 };
                 let found = on.run(call.calls(on.device()), qkv);
                 let mut expected = rounded(element, &start);
-                cpu::QkNormRope {
-                    batch,
-                    rows,
-                    text_rows,
-                    parts,
-                    heads,
-                    dim,
-                    q: Some(cpu::HeadNorm {
-                        eps: 1e-6,
-                        weight: Some(&weight),
-                        bias: Some(&bias),
-                    }),
-                    k: both.then_some(cpu::HeadNorm {
-                        eps: 1e-3,
-                        weight: Some(&weight),
-                        bias: None,
-                    }),
-                    table: rotated.then_some(&angles[..]),
-                    qkv: &mut expected,
-                }
-                .run()
-                .unwrap();
+                let norm = |eps, bias| cpu::HeadNorm {
+                    eps,
+                    weight: Some(&weight),
+                    bias,
+                };
+                let (q, k) = (norm(1e-6, Some(&bias[..])), norm(1e-3, None));
+                let (q, k) = (Some(q), both.then_some(k));
+                let table = rotated.then_some(&angles[..]);
+                let sizes = [batch, rows, text_rows, parts, heads, dim];
+                on_the_cpu(sizes, q, k, table, &mut expected);
                 close(element, &found, &expected, 1e-5);
             }
         }
@@ -99,19 +110,7 @@ fn heads_without_a_norm_are_only_rotated() {
     };
     let found = on.run(call.calls(on.device()), qkv);
     let mut expected = start;
-    cpu::QkNormRope {
-        batch,
-        rows,
-        text_rows,
-        parts,
-        heads,
-        dim,
-        q: None,
-        k: None,
-        table: Some(&angles),
-        qkv: &mut expected,
-    }
-    .run()
-    .unwrap();
+    let sizes = [batch, rows, text_rows, parts, heads, dim];
+    on_the_cpu(sizes, None, None, Some(&angles), &mut expected);
     close(Element::F32, &found, &expected, 1e-6);
 }

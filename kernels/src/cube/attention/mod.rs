@@ -7,7 +7,9 @@
 //! more than 128 channels, operands whose lengths or types disagree.
 
 mod finish;
+mod state;
 mod tile;
+mod views;
 
 use cubecl::prelude::*;
 
@@ -17,7 +19,7 @@ use super::operand::{Element, Operand, width};
 use crate::{KernelError, StepStage, args, check};
 
 pub use finish::AttentionFinish;
-use tile::{ROWS, Stage, Tile, UNITS_OF_A_SIDE};
+use tile::{ROWS, SIDE, Stage, Tile};
 
 /// Channels of a head at most: more do not fit the shared memory of every device.
 const MAX_DIM: usize = 128;
@@ -234,7 +236,7 @@ impl<B: Clone> Inputs<'_, B> {
             bias: output.bias.is_some(),
         };
         let kernel = tile::attention_tile::AttentionTile::<R>::new(
-            units([UNITS_OF_A_SIDE as u32; 2]),
+            units([SIDE as u32; 2]),
             device.client(),
             array(),
             array(),
