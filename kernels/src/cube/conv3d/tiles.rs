@@ -109,7 +109,16 @@ pub(super) fn product<E: Float, W: Float, N: Size, M: Size>(
             tap += 1;
         }
         load::<E, N>(
-            x, cache, &mut input, &places, tap, channel, lead, sizes, form,
+            x,
+            cache,
+            &mut input,
+            &places,
+            first_pixel,
+            tap,
+            channel,
+            lead,
+            sizes,
+            form,
         );
         let begin = lead[2] as usize + first * tiles * columns + first_column;
         load_factors::<W>(weight, &mut factors, begin, tiles * columns, tile);
@@ -159,22 +168,20 @@ fn load_factors<W: Float>(
     }
 }
 
-/// Where the pixels lie that a unit loads: for each the first image of its batch item, its frame, row
-/// and column; the row of a pixel that does not exist is beyond any height.
+/// Where the pixels lie that a unit loads: for each its frame, row and column; the row of a pixel that
+/// does not exist is beyond any height.
 #[cube]
 fn places(first_pixel: usize, sizes: &Sequence<u32>, #[comptime] tile: Tile) -> Array<usize> {
     let (frames, height, width) = (sizes[1] as usize, sizes[2] as usize, sizes[3] as usize);
-    let mut places = Array::<usize>::new(comptime!(4 * tile.pixels() / LINES));
+    let mut places = Array::<usize>::new(comptime!(3 * tile.pixels() / LINES));
     #[unroll]
     for i in 0..comptime!(tile.pixels() / LINES) {
         let pixel = first_pixel + i * LINES + UNIT_POS as usize / QUADS;
         let line = pixel / width;
-        let image = line / height;
         let exists = pixel < sizes[0] as usize;
-        places[4 * i] = image / frames * frames;
-        places[4 * i + 1] = image % frames;
-        places[4 * i + 2] = select(exists, line % height, 0x7000_0000usize);
-        places[4 * i + 3] = pixel % width;
+        places[3 * i] = line / height % frames;
+        places[3 * i + 1] = select(exists, line % height, 0x7000_0000usize);
+        places[3 * i + 2] = pixel % width;
     }
     places
 }
@@ -186,6 +193,7 @@ fn load<E: Float, N: Size>(
     cache: &Array<Vector<E, N>>,
     input: &mut SharedMemory<f32>,
     places: &Array<usize>,
+    first_pixel: usize,
     tap: usize,
     channel: usize,
     lead: &Sequence<u32>,
@@ -205,19 +213,21 @@ fn load<E: Float, N: Size>(
         #[unroll]
         for i in 0..comptime!(form.tile.pixels() / LINES) {
             // Outside the frame these wrap around to numbers beyond any size.
-            let row = places[4 * i + 2] + dy - comptime!(kh / 2);
-            let column = places[4 * i + 3] + dx - comptime!(kw / 2);
+            let row = places[3 * i + 1] + dy - comptime!(kh / 2);
+            let column = places[3 * i + 2] + dx - comptime!(kw / 2);
             let mut values = Vector::<f32, N>::new(0.0f32);
             if tap < comptime!(form.taps()) && row < height && column < width {
-                let frame = places[4 * i + 1] + dt;
+                let frame = places[3 * i] + dt;
                 let own = max(frame, comptime!(kt - 1)) - comptime!(kt - 1);
-                let pixel = ((places[4 * i] + own) * height + row) * width + column;
-                let mut at = (pixel * cin + channel) / n;
+                let pixel = first_pixel + i * LINES + UNIT_POS as usize / QUADS;
+                let across = (own - places[3 * i]) * height + dy - comptime!(kh / 2);
+                let source = pixel + across * width + dx - comptime!(kw / 2);
+                let at = (source * cin + channel) / n;
                 if comptime!(form.cached && kt > 1) {
                     if frame < comptime!(kt - 1) {
-                        let item = places[4 * i] / sizes[1] as usize;
-                        let image = item * comptime!(kt - 1) + frame;
-                        at = (((image * height + row) * width + column) * cin + channel) / n;
+                        let item = pixel / (sizes[1] as usize * height * width);
+                        let line = (item * comptime!(kt - 1) + frame) * height + row;
+                        let at = ((line * width + column) * cin + channel) / n;
                         values = Vector::cast_from(cache[lead[1] as usize + at]);
                     } else {
                         values = Vector::cast_from(x[lead[0] as usize + at]);
