@@ -7,10 +7,10 @@
 
 use std::ops::Range;
 
-use super::check;
 use super::gemm::{Panels, Precision, Product, multiply};
 use super::simd::{InstructionSet, instruction_set};
 use super::split::multiversion;
+use super::{Operands, check};
 use crate::KernelError;
 
 const KERNEL: &str = "conv3d";
@@ -59,20 +59,45 @@ impl PackedConv3d {
         kernel: [usize; 3],
         weight: &[f32],
     ) -> Result<Self, KernelError> {
+        let sizes = [cout, cin, kernel[0], kernel[1], kernel[2]];
+        let total = check::product(KERNEL, "cout, cin, kernel", &sizes)?;
+        check::length(KERNEL, "weight", total, weight.len())?;
+        let row = cin * kernel.iter().product::<usize>();
+        let at = |column: usize, index: usize| weight[column * row + index];
+        Self::pack_at(precision, [cout, cin], kernel, at)
+    }
+
+    /// Packs the weight whose element of an output channel is `at(channel, index)`, `index` counting
+    /// `[cin, kt, kh, kw]`, as [`PackedConv3d::pack`] and its siblings do for `operands`.
+    ///
+    /// # Errors
+    /// As for [`PackedConv3d::pack`], lengths apart.
+    pub fn pack_with(
+        operands: Operands,
+        [cout, cin]: [usize; 2],
+        kernel: [usize; 3],
+        at: impl Fn(usize, usize) -> f32 + Sync,
+    ) -> Result<Self, KernelError> {
+        Self::pack_at(operands.into(), [cout, cin], kernel, at)
+    }
+
+    fn pack_at(
+        precision: Precision,
+        [cout, cin]: [usize; 2],
+        kernel: [usize; 3],
+        at: impl Fn(usize, usize) -> f32 + Sync,
+    ) -> Result<Self, KernelError> {
         let [kt, kh, kw] = kernel;
         if kt == 0 || kh % 2 == 0 || kw % 2 == 0 {
             let expected = "at least 1 frame, an odd number of rows and of columns";
             let found = format!("{kt} x {kh} x {kw}");
             return Err(check::argument(KERNEL, "kernel", expected, found));
         }
-        let sizes = [cout, cin, kt, kh, kw];
-        let total = check::product(KERNEL, "cout, cin, kernel", &sizes)?;
-        check::length(KERNEL, "weight", total, weight.len())?;
         let taps = check::product(KERNEL, "kernel", &kernel)?;
         let k = check::product(KERNEL, "cin, kernel", &[cin, taps])?;
         let panels = Panels::pack(KERNEL, precision, [cout, k], |column, index| {
             let (tap, channel) = (index / cin, index % cin);
-            weight[(column * cin + channel) * taps + tap]
+            at(column, channel * taps + tap)
         })?;
         Ok(Self {
             cin,

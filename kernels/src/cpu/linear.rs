@@ -10,7 +10,7 @@ use super::gemm::{Panels, Precision, Product, multiply};
 use super::segments::{Mods, locate};
 use super::simd::{InstructionSet, instruction_set};
 use super::split::multiversion;
-use super::{check, math};
+use super::{Operands, check, math};
 use crate::args::gate_rows;
 use crate::{GateSegment, KernelError};
 
@@ -62,6 +62,20 @@ impl PackedLinear {
         check::length(KERNEL, "weight", total, weight.len())?;
         let at = |column, index| weight[column * k + index];
         Panels::pack(KERNEL, precision, [n, k], at).map(Self)
+    }
+
+    /// Packs the weight `[n, k]` whose element of a row and a column is `at(row, column)`, wherever it is
+    /// stored, as [`PackedLinear::pack`] and its siblings do for `operands`.
+    ///
+    /// # Errors
+    /// When the sizes do not fit the address space, or `k` the sums of integers.
+    pub fn pack_with(
+        operands: Operands,
+        n: usize,
+        k: usize,
+        at: impl Fn(usize, usize) -> f32 + Sync,
+    ) -> Result<Self, KernelError> {
+        Panels::pack(KERNEL, operands.into(), [n, k], at).map(Self)
     }
 
     /// Columns of the result.

@@ -24,6 +24,16 @@ pub enum Operands {
     I8,
 }
 
+impl From<Operands> for Precision {
+    fn from(operands: Operands) -> Self {
+        match operands {
+            Operands::F32 => Self::F32,
+            Operands::Bf16 => Self::Bf16,
+            Operands::I8 => Self::I8,
+        }
+    }
+}
+
 /// Rounds between two looks at the clock: about 20 microseconds of work.
 const ROUNDS: usize = 4096;
 
@@ -34,11 +44,7 @@ const WINDOWS: u32 = 8;
 /// counting as two. Takes `time`, and is an upper bound for that time on this machine only: clocks change.
 #[must_use]
 pub fn peak_flops(set: InstructionSet, operands: Operands, time: Duration) -> f64 {
-    let precision = match operands {
-        Operands::F32 => Precision::F32,
-        Operands::Bf16 => Precision::Bf16,
-        Operands::I8 => Precision::I8,
-    };
+    let precision = operands.into();
     let window = time / WINDOWS;
     (0..WINDOWS)
         .map(|_| {

@@ -4,15 +4,15 @@
 //! joined along dimension 0 in their order. Refused: tensors that are missing under all their names,
 //! have another shape than the plan expects, or a type that is not a floating type of 16, 32 or 64 bits.
 
-use super::{Checkpoint, StoredDType, StoredTensor};
+use super::Checkpoint;
+use super::joined::Joined;
 use crate::backend::resolved::Layout;
 use crate::boxes::Boxes;
 use crate::tensor::zeroed;
-use crate::{FileFault, ResolveFault, RuntimeError};
-use half::{bf16, f16};
+use crate::{ResolveFault, RuntimeError};
 use std::sync::Arc;
-use terrace_kernels::cpu::{PackedConv3d, PackedLinear};
-use terrace_plan::{DType, Weight, WeightLayout, WeightSource};
+use terrace_kernels::cpu::{Operands, PackedConv3d, PackedLinear};
+use terrace_plan::{DType, Weight, WeightLayout};
 
 /// A weight as the CPU kernels read it.
 #[derive(Clone, Debug)]
@@ -31,40 +31,44 @@ impl LoadedWeight {
     /// # Errors
     /// Names the tensor and its file, with the shape or type that was expected and found.
     pub fn load(checkpoint: &Checkpoint, weight: &Weight) -> Result<Self, RuntimeError> {
-        let data = elements(checkpoint, weight)?;
         let misfit = || ResolveFault::WeightShape {
             layout: weight.layout,
             shape: weight.shape.clone(),
         };
         match weight.layout {
-            WeightLayout::Plain => Ok(Self::Plain(data)),
+            WeightLayout::Plain => elements(checkpoint, weight).map(Self::Plain),
             WeightLayout::Linear => {
                 let [n, k] = weight.shape[..] else {
                     return Err(misfit().into());
                 };
-                let packed = match weight.dtype {
-                    DType::F32 => PackedLinear::pack(n, k, &data),
-                    DType::Bf16 => PackedLinear::pack_bf16(n, k, &data),
-                    DType::I8 => PackedLinear::pack_i8(n, k, &data),
-                    found @ (DType::F16 | DType::U32) => return Err(unpacked(found)),
-                };
-                Ok(Self::Linear(Arc::new(packed?)))
+                let joined = Joined::new(checkpoint, weight)?;
+                let rows = joined.rows(k);
+                let at = |row, column| rows.at(row, column);
+                let packed = PackedLinear::pack_with(operands(weight)?, n, k, at)?;
+                Ok(Self::Linear(Arc::new(packed)))
             }
             WeightLayout::Conv3d => {
                 let [cout, cin, kt, kh, kw] = weight.shape[..] else {
                     return Err(misfit().into());
                 };
-                let kernel = [kt, kh, kw];
-                let packed = match weight.dtype {
-                    DType::F32 => PackedConv3d::pack(cout, cin, kernel, &data),
-                    DType::Bf16 => PackedConv3d::pack_bf16(cout, cin, kernel, &data),
-                    found @ (DType::F16 | DType::U32 | DType::I8) => {
-                        return Err(unpacked(found));
-                    }
-                };
-                Ok(Self::Conv3d(Arc::new(packed?)))
+                let joined = Joined::new(checkpoint, weight)?;
+                let rows = joined.rows(cin * kt * kh * kw);
+                let at = |row, column| rows.at(row, column);
+                let (channels, kernel) = ([cout, cin], [kt, kh, kw]);
+                let packed = PackedConv3d::pack_with(operands(weight)?, channels, kernel, at)?;
+                Ok(Self::Conv3d(Arc::new(packed)))
             }
         }
+    }
+}
+
+/// What the weight of a product is rounded to when it is packed.
+fn operands(weight: &Weight) -> Result<Operands, ResolveFault> {
+    match weight.dtype {
+        DType::F32 => Ok(Operands::F32),
+        DType::Bf16 => Ok(Operands::Bf16),
+        DType::I8 => Ok(Operands::I8),
+        found @ (DType::F16 | DType::U32) => Err(ResolveFault::WeightType { found }),
     }
 }
 
@@ -80,76 +84,7 @@ impl Layout for LoadedWeight {
 
 /// The elements of a weight that the rank holds, in their plain order.
 pub(crate) fn elements(checkpoint: &Checkpoint, weight: &Weight) -> Result<Vec<f32>, RuntimeError> {
-    cut(weight, join(checkpoint, weight)?)
-}
-
-/// The error for a type that the CPU's products do not take.
-fn unpacked(found: DType) -> RuntimeError {
-    ResolveFault::WeightType { found }.into()
-}
-
-/// The elements of a stored tensor in single precision, or `None` for a type that is not a floating
-/// type of 16, 32 or 64 bits.
-pub(crate) fn to_f32(dtype: StoredDType, bytes: &[u8]) -> Option<Vec<f32>> {
-    let mut data = Vec::new();
-    append(dtype, bytes, &mut data).then_some(data)
-}
-
-/// Appends the elements to `data`; false, and nothing appended, for other types.
-fn append(dtype: StoredDType, bytes: &[u8], data: &mut Vec<f32>) -> bool {
-    let (words, halves) = (bytes.as_chunks::<4>().0, bytes.as_chunks::<2>().0);
-    match dtype {
-        // Positions are computed and stored in double precision.
-        StoredDType::F64 => {
-            let longs = bytes.as_chunks::<8>().0;
-            data.extend(longs.iter().map(|&b| f64::from_le_bytes(b) as f32));
-        }
-        StoredDType::F32 => data.extend(words.iter().map(|&b| f32::from_le_bytes(b))),
-        StoredDType::F16 => data.extend(halves.iter().map(|&b| f16::from_le_bytes(b).to_f32())),
-        StoredDType::BF16 => data.extend(halves.iter().map(|&b| bf16::from_le_bytes(b).to_f32())),
-        _ => return false,
-    }
-    true
-}
-
-/// The sources joined along dimension 0.
-fn join(checkpoint: &Checkpoint, weight: &Weight) -> Result<Vec<f32>, RuntimeError> {
-    let mut data = Vec::new();
-    for source in &weight.sources {
-        let (name, stored) = find(checkpoint, source)?;
-        if stored.shape != source.shape {
-            return Err(FileFault::StoredShape {
-                file: stored.file.to_owned(),
-                tensor: name.to_owned(),
-                expected: source.shape.clone(),
-                found: stored.shape.to_vec(),
-            }
-            .into());
-        }
-        data.reserve_exact(stored.shape.iter().product());
-        if !append(stored.dtype, stored.bytes, &mut data) {
-            return Err(FileFault::StoredDType {
-                file: stored.file.to_owned(),
-                tensor: name.to_owned(),
-                expected: "f32, f64, f16 or bf16",
-                found: format!("{:?}", stored.dtype).to_lowercase(),
-            }
-            .into());
-        }
-        checkpoint.release(name);
-    }
-    Ok(data)
-}
-
-/// The stored tensor of a source under the first of its names that the checkpoint knows.
-fn find<'a>(
-    checkpoint: &'a Checkpoint,
-    source: &'a WeightSource,
-) -> Result<(&'a str, StoredTensor<'a>), RuntimeError> {
-    std::iter::once(&source.name)
-        .chain(&source.aliases)
-        .find_map(|name| Some((name.as_str(), checkpoint.tensor(name)?)))
-        .ok_or_else(|| checkpoint.missing(&source.name))
+    cut(weight, Joined::new(checkpoint, weight)?.to_vec())
 }
 
 /// The part that the rank holds.

@@ -6,6 +6,7 @@
 mod cache;
 mod checkpoint;
 mod format;
+mod joined;
 mod load;
 mod noise;
 
@@ -15,4 +16,4 @@ pub use load::LoadedWeight;
 pub use safetensors::Dtype as StoredDType;
 
 pub(crate) use format::{TensorEntry, parse};
-pub(crate) use load::to_f32;
+pub(crate) use joined::to_f32;
