@@ -17,9 +17,6 @@ const QUADS: usize = DEPTH / 4;
 /// Pixels that the units load at once.
 const LINES: usize = UNITS / QUADS;
 
-/// Pixels of a unit.
-const PIXELS: usize = 8;
-
 /// How a cube's units share a tile of pixels and output channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Tile {
@@ -27,18 +24,25 @@ pub(super) struct Tile {
     across: usize,
     /// Fours of output channels that a unit has, `4 * across` channels apart.
     fours: usize,
+    /// Pixels that a unit has.
+    each: usize,
 }
 
 impl Tile {
     /// The tile for a number of output channels: few of its channels are empty, and each load from
     /// shared memory serves as many products as registers allow.
     pub fn of(cout: usize) -> Self {
-        let (across, fours) = match cout {
-            ..=48 => (4, cout.div_ceil(16).max(1)),
-            49..=96 => (8, cout.div_ceil(32)),
-            97.. => (16, 2),
+        let (across, fours, each) = match cout {
+            ..=16 => (4, 1, 4),
+            17..=48 => (4, cout.div_ceil(16), 8),
+            49..=96 => (8, cout.div_ceil(32), 8),
+            97.. => (16, 2, 8),
         };
-        Self { across, fours }
+        Self {
+            across,
+            fours,
+            each,
+        }
     }
 
     pub fn columns(self) -> usize {
@@ -46,7 +50,7 @@ impl Tile {
     }
 
     pub fn pixels(self) -> usize {
-        PIXELS * UNITS / self.across
+        self.each * UNITS / self.across
     }
 
     /// Elements from one product to the next: two more than the pixels, so that the stores of
@@ -144,9 +148,9 @@ pub(super) fn product<E: Float, W: Float, N: Size, M: Size>(
 /// The sums of a unit: for each of its pixels, its fours of output channels.
 #[cube]
 fn zeros(#[comptime] tile: Tile) -> Array<Vector<f32, Const<4>>> {
-    let mut sums = Array::<Vector<f32, Const<4>>>::new(comptime!(PIXELS * tile.fours));
+    let mut sums = Array::<Vector<f32, Const<4>>>::new(comptime!(tile.each * tile.fours));
     #[unroll]
-    for i in 0..comptime!(PIXELS * tile.fours) {
+    for i in 0..comptime!(tile.each * tile.fours) {
         sums[i] = Vector::new(0.0f32);
     }
     sums
@@ -263,8 +267,8 @@ fn multiply(
             factor[j] = factors[(k * fours + j) * across + column];
         }
         #[unroll]
-        for i in 0..PIXELS {
-            let value = Vector::new(input[k * comptime!(tile.stride()) + row * PIXELS + i]);
+        for i in 0..tile.each {
+            let value = Vector::new(input[k * comptime!(tile.stride()) + row * tile.each + i]);
             #[unroll]
             for j in 0..fours {
                 sums[i * fours + j] += value * factor[j];
@@ -291,8 +295,8 @@ fn store<E: Float, M: Size>(
     let (row, column) = (UNIT_POS as usize / across, UNIT_POS as usize % across);
     let cout = sizes[5] as usize;
     #[unroll]
-    for i in 0..PIXELS {
-        let pixel = first_pixel + row * PIXELS + i;
+    for i in 0..form.tile.each {
+        let pixel = first_pixel + row * form.tile.each + i;
         #[unroll]
         for part in 0..comptime!(4 * fours / m) {
             let (four, inner) = comptime!((part * m / 4, part * m % 4));
