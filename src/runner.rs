@@ -143,6 +143,13 @@ impl<B: Backend> Engine for Opened<B> {
     }
 }
 
+#[cfg(feature = "wgpu")]
+fn wgpu(adapter: usize) -> Result<Box<dyn Engine>, Error> {
+    let backend = terrace_runtime::backend::wgpu::Wgpu::open(adapter)?;
+    Ok(Opened::new(backend))
+}
+
+#[cfg(not(feature = "wgpu"))]
 fn wgpu(adapter: usize) -> Result<Box<dyn Engine>, Error> {
     Err(Error::NotBuilt {
         device: Device::Wgpu { adapter },

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "common/device.rs"]
+mod device;
 #[path = "common/graphs.rs"]
 mod graphs;
 
@@ -11,7 +13,7 @@ use terrace_models::config::ConfigFile;
 use terrace_models::text_encoder::{TextEncoderConfig, TextShape, text_encoder};
 use terrace_runtime::HostTensor;
 
-/// Relative L2 error against the reference.
+/// Relative L2 error of the CPU against the reference.
 const TOLERANCE: f64 = 1e-5;
 
 fn encode(folder: &Path, ids: &HostTensor) -> HostTensor {
@@ -26,7 +28,7 @@ fn encode(folder: &Path, ids: &HostTensor) -> HostTensor {
 
 fn check(name: &str, found: &HostTensor, expected: &HostTensor) {
     let error = relative_error(found, expected);
-    assert!(error <= TOLERANCE, "{name}: {error:e}");
+    assert!(error <= device::tolerance(TOLERANCE), "{name}: {error:e}");
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "common/device.rs"]
+mod device;
 #[path = "common/graphs.rs"]
 mod graphs;
 
@@ -11,7 +13,7 @@ use terrace_models::config::ConfigFile;
 use terrace_models::vae::{DecodeShape, VaeConfig, decoder};
 use terrace_runtime::HostTensor;
 
-/// Relative L2 error against the reference.
+/// Relative L2 error of the CPU against the reference.
 const TOLERANCE: f64 = 1e-5;
 
 /// The same where the reference was stored in half precision.
@@ -64,7 +66,7 @@ fn frames_first(video: &HostTensor) -> HostTensor {
 
 fn check(name: &str, found: &HostTensor, expected: &HostTensor, tolerance: f64) {
     let error = relative_error(found, expected);
-    assert!(error <= tolerance, "{name}: {error:e}");
+    assert!(error <= device::tolerance(tolerance), "{name}: {error:e}");
 }
 
 #[test]

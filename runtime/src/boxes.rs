@@ -64,6 +64,35 @@ impl Boxes {
         }
     }
 
+    /// The same copy in two parts: the elements read go side by side, in order, and from there to where
+    /// they are written.
+    ///
+    /// # Errors
+    /// None for boxes that were checked.
+    pub fn halves(&self) -> Result<(Self, Self), RuntimeError> {
+        let (mut pack, mut unpack) = (Vec::new(), Vec::new());
+        let mut place = 0;
+        for copy in &self.boxes {
+            let (extents, dense) = (copy.extents.clone(), dense(&copy.extents));
+            pack.push(BoxCopy {
+                extents: extents.clone(),
+                src_offset: copy.src_offset,
+                src_strides: copy.src_strides.clone(),
+                dst_offset: place,
+                dst_strides: dense.clone(),
+            });
+            unpack.push(BoxCopy {
+                extents,
+                src_offset: place,
+                src_strides: dense,
+                dst_offset: copy.dst_offset,
+                dst_strides: copy.dst_strides.clone(),
+            });
+            place += copy.extents.iter().product::<usize>();
+        }
+        Ok((Self::new(&pack)?, Self::new(&unpack)?))
+    }
+
     /// One past the last element read.
     pub const fn src_end(&self) -> usize {
         self.src_end
@@ -216,6 +245,15 @@ fn merged(copy: &BoxCopy) -> BoxCopy {
         }
     }
     out
+}
+
+/// Strides of a dense row-major tensor.
+fn dense(extents: &[usize]) -> Vec<usize> {
+    let mut strides = vec![1; extents.len()];
+    for dim in (1..extents.len()).rev() {
+        strides[dim - 1] = strides[dim] * extents[dim];
+    }
+    strides
 }
 
 fn pair((send, receive): (&StridedBox, &StridedBox)) -> BoxCopy {

@@ -74,7 +74,8 @@
 //!
 //! # Parts
 //!
-//! * [`backend`]: memory, kernels and copies of a kind of device, today the [`Cpu`].
+//! * [`backend`]: memory, kernels and copies of a kind of device: the [`Cpu`], and with the feature
+//!   `wgpu` the GPUs that Vulkan, Metal and DX12 reach.
 //! * [`fabric`]: exchanges between ranks.
 //! * [`Checkpoint`], [`WeightCache`], [`read_tensors`], [`write_tensors`]: files of tensors.
 //!
@@ -99,7 +100,7 @@ mod weights;
 pub use backend::cpu::Cpu;
 pub use backend::{Backend, Copier, Mark, View};
 pub use boxes::Boxes;
-pub use error::{FileFault, ResolveFault, RuntimeError};
+pub use error::{DeviceFault, FileFault, ResolveFault, RuntimeError};
 pub use position::{Phase, Place, Status, Waiting};
 pub use safetensors_io::{read_tensors, write_tensors};
 pub use session::{MemoryUse, RankMemory, Session, SessionOptions};

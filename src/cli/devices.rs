@@ -7,6 +7,12 @@ use terrace::{Error, SessionOptions};
 use terrace_kernels::cpu::{InstructionSet, instruction_set};
 
 pub fn devices(_args: args::Devices, console: &Console) -> Result<(), Error> {
+    cpu(console);
+    wgpu(console);
+    Ok(())
+}
+
+fn cpu(console: &Console) {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = SessionOptions::default().threads_per_rank(1);
     let (name, chosen) = (cpu_name(), instruction_set().name());
@@ -31,7 +37,46 @@ pub fn devices(_args: args::Devices, console: &Console) -> Result<(), Error> {
             "dtypes": ["f32", "bf16", "int8"],
         }),
     );
-    Ok(())
+}
+
+/// The adapters, one line each; none in a program that cannot use them.
+#[cfg(feature = "wgpu")]
+fn wgpu(console: &Console) {
+    use terrace_kernels::cube::{Element, adapters};
+    let all = adapters();
+    if all.is_empty() {
+        console.warning("no adapter of Vulkan, Metal or DX12 was found");
+    }
+    for (index, adapter) in all.iter().enumerate() {
+        let (name, kind, driver) = (adapter.name(), adapter.kind(), adapter.driver());
+        let device = terrace::Device::Wgpu { adapter: index }.to_string();
+        let dtypes: Vec<&str> = adapter.elements().into_iter().map(Element::name).collect();
+        let largest = adapter.largest_buffer();
+        console.result(
+            &format!(
+                "{device}  {name}: {kind}, driver {driver}, buffers of {} MiB at most, dtypes {}",
+                largest >> 20,
+                dtypes.join(" and "),
+            ),
+            &json!({
+                "event": "device",
+                "device": device,
+                "name": name,
+                "kind": kind,
+                "driver": driver,
+                "largest_buffer": largest,
+                "dtypes": dtypes,
+            }),
+        );
+    }
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn wgpu(console: &Console) {
+    console.result(
+        "wgpu  not in this program; build it with --features wgpu",
+        &json!({"event": "unavailable", "device": "wgpu", "feature": "wgpu"}),
+    );
 }
 
 /// What the system calls the processor, or its architecture where the system does not say.

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use terrace_compiler::ir::Graph;
 use terrace_compiler::{CompileOptions, Provenance, SliceGranularity, compile};
 use terrace_plan::{DType, Fingerprint, Mesh, Plan};
-use terrace_runtime::{
-    Checkpoint, Cpu, HostTensor, Session, SessionOptions, WeightCache, read_tensors,
-};
+use terrace_runtime::{Checkpoint, HostTensor, read_tensors};
 
 pub fn goldens() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens")
@@ -47,13 +45,8 @@ pub fn plan(graph: Graph) -> Plan {
 /// Runs a graph once with the weights in `folder`.
 pub fn run(graph: Graph, folder: &Path, input: (&str, &HostTensor), output: &str) -> HostTensor {
     let checkpoint = Checkpoint::open(folder).unwrap();
-    let options = SessionOptions {
-        threads: 1,
-        ..SessionOptions::default()
-    };
-    let cache = WeightCache::new();
-    let plan = Arc::new(plan(graph));
-    let mut session = Session::new(Arc::new(Cpu), plan, &checkpoint, &cache, options).unwrap();
+    let runner = crate::device::runner();
+    let mut session = runner.session(Arc::new(plan(graph)), &checkpoint).unwrap();
     session.set(input.0, input.1).unwrap();
     session.run().unwrap();
     session.get(output).unwrap()

@@ -1,11 +1,10 @@
 //! The shipped checkpoint against the reference pipeline: every step and the decoded frames.
 
-use crate::support::{error, tensors};
+use crate::support::{demo, error, tensors};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use terrace::{
-    Component, Event, GenerateRequest, GuidanceMode, HostTensor, Mesh, Model, Pipeline, Precision,
-    Runner,
+    Component, Event, GenerateRequest, GuidanceMode, HostTensor, Mesh, Model, Precision,
 };
 use terrace_compiler::{CompileOptions, Provenance, SliceGranularity, compile};
 use terrace_models::scheduler::{SchedulerKind, guidance};
@@ -19,7 +18,7 @@ const FRAMES: f64 = 1e-2;
 #[test]
 fn every_ddim_step_and_the_frames_are_those_of_the_reference() {
     let reference = tensors("demo/golden.safetensors");
-    let pipeline = Pipeline::new(Model::demo().unwrap());
+    let pipeline = demo();
     let mut request = GenerateRequest::new(pipeline.model(), PROMPT).unwrap();
     request.sampling.steps = 10;
     request.sampling.latents = Some(reference["latents_init"].clone());
@@ -70,7 +69,7 @@ fn another_size_with_dynamic_guidance_and_a_negative_prompt() {
         mode: GuidanceMode::Dynamic,
     };
     let latents = case.check();
-    let pipeline = Pipeline::new(Model::demo().unwrap());
+    let pipeline = demo();
     let frames = pipeline.decode(&latents, Precision::F32).unwrap();
     let error = error(
         frames.as_f32().unwrap(),
@@ -82,7 +81,7 @@ fn another_size_with_dynamic_guidance_and_a_negative_prompt() {
 #[test]
 fn text_encoder_and_tokenizer_are_those_of_the_reference() {
     let reference = tensors("demo/golden.safetensors");
-    let pipeline = Pipeline::new(Model::demo().unwrap());
+    let pipeline = demo();
     let found = pipeline
         .encode(&["", PROMPT], 32, Precision::F32, &mut |_| {})
         .unwrap();
@@ -106,13 +105,13 @@ impl Case<'_> {
     /// Compares every step; gives the last latents.
     fn check(&self) -> HostTensor {
         let model = Model::demo().unwrap();
-        let pipeline = Pipeline::new(model.clone());
+        let pipeline = demo();
         let embeds = pipeline
             .encode(&self.prompts, 32, Precision::F32, &mut |_| {})
             .unwrap();
         let weights = model.weights(Component::Transformer).unwrap();
         let plan = Arc::new(self.plan(&model));
-        let mut session = Runner::default().session(plan, &weights).unwrap();
+        let mut session = pipeline.runner().session(plan, &weights).unwrap();
         let shape = self.start.shape().to_vec();
         session.set("latents", self.start).unwrap();
         session.set("prompt_embeds", &embeds).unwrap();

@@ -1,13 +1,9 @@
 //! Videos of the shipped checkpoint show what their prompts say, on every number of ranks alike.
 
 use crate::common::watch::{Background, Colour, Direction, Seen, watch};
-use crate::support::error;
+use crate::support::{demo, error};
 use terrace::video::Video;
-use terrace::{Degrees, GenerateRequest, Generated, Granularity, Model, Pipeline, Solver};
-
-fn pipeline() -> Pipeline {
-    Pipeline::new(Model::demo().unwrap())
-}
+use terrace::{Degrees, GenerateRequest, Generated, Granularity, Pipeline, Solver};
 
 fn generate(pipeline: &Pipeline, change: impl FnOnce(&mut GenerateRequest)) -> Generated {
     let prompt = "a red circle moving right on a black background";
@@ -19,7 +15,7 @@ fn generate(pipeline: &Pipeline, change: impl FnOnce(&mut GenerateRequest)) -> G
 
 #[test]
 fn videos_show_colour_background_and_direction_of_their_prompts() {
-    let pipeline = pipeline();
+    let pipeline = demo();
     let wanted = [
         ("circle", Colour::Red, Direction::Right, Background::Black),
         ("triangle", Colour::Green, Direction::Up, Background::White),
@@ -56,7 +52,7 @@ fn videos_show_colour_background_and_direction_of_their_prompts() {
 
 #[test]
 fn every_number_of_ranks_gives_the_same_video() {
-    let pipeline = pipeline();
+    let pipeline = demo();
     for solver in [Solver::Ddim, Solver::Dpm] {
         let one = generate(&pipeline, |request| request.solver = Some(solver));
         for ranks in [2, 3, 4, 5, 6, 7, 8, 12, 16] {
@@ -86,7 +82,7 @@ fn every_number_of_ranks_gives_the_same_video() {
 
 #[test]
 fn without_guidance_one_prediction_is_made() {
-    let pipeline = pipeline();
+    let pipeline = demo();
     let one = generate(&pipeline, |request| request.sampling.guidance_scale = 1.0);
     let three = generate(&pipeline, |request| {
         request.sampling.guidance_scale = 1.0;

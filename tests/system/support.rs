@@ -1,9 +1,19 @@
 //! Running the program, and files for it.
 
+use crate::common::device::device;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use terrace::HostTensor;
+use terrace::{HostTensor, Model, Pipeline, Runner, SessionOptions};
+
+/// The shipped checkpoint on the device of the tests.
+pub fn demo() -> Pipeline {
+    let options = SessionOptions::default();
+    Pipeline::on(
+        Model::demo().unwrap(),
+        Runner::on(&device(), options).unwrap(),
+    )
+}
 
 /// What a run of the program gave.
 pub struct Ran {

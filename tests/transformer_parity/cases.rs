@@ -1,21 +1,22 @@
 //! Reference cases of the transformer, and how tests run graphs.
 
+use crate::device;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use terrace::{Device, Runner};
 use terrace_compiler::ir::{Dim, Graph};
 use terrace_compiler::ops::Op;
 use terrace_compiler::{CompileError, CompileOptions, Provenance, SliceGranularity, compile};
 use terrace_models::transformer::{ForwardShape, TransformerConfig, forward};
 use terrace_plan::{DType, Fingerprint, Mesh, Plan};
-use terrace_runtime::{Checkpoint, Cpu, HostTensor, Session, SessionOptions, WeightCache};
-use terrace_runtime::{read_tensors, write_tensors};
+use terrace_runtime::{Checkpoint, HostTensor, Session, read_tensors, write_tensors};
 
-/// A checkpoint and what was loaded of it.
+/// A checkpoint and what runs with it.
 pub struct Weights {
     checkpoint: Checkpoint,
-    cache: WeightCache,
+    runner: Runner,
 }
 
 /// A forward of the reference.
@@ -30,14 +31,14 @@ impl Weights {
     pub fn open(folder: &Path) -> Self {
         Self {
             checkpoint: Checkpoint::open(folder).unwrap(),
-            cache: WeightCache::new(),
+            runner: device::runner(),
         }
     }
 
     pub fn none() -> Self {
         Self {
             checkpoint: Checkpoint::empty(),
-            cache: WeightCache::new(),
+            runner: device::runner(),
         }
     }
 }
@@ -166,10 +167,13 @@ fn sorted(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// Every split of 1 to 8, 12 and 16 ranks.
+/// Every split of 1 to 8, 12 and 16 ranks, of fewer on devices that ranks have to share.
 pub fn meshes() -> impl Iterator<Item = Mesh> {
-    let counts = (1..=8).chain([12, 16]);
-    counts.flat_map(|ranks| {
+    let counts = match device::device() {
+        Device::Cpu => vec![1, 2, 3, 4, 5, 6, 7, 8, 12, 16],
+        Device::Wgpu { .. } => vec![1, 2, 3, 5],
+    };
+    counts.into_iter().flat_map(|ranks| {
         [1, 2].into_iter().flat_map(move |cfg| {
             (1..=ranks).filter_map(move |ulysses| {
                 let ring = ranks / (cfg * ulysses);
@@ -215,12 +219,8 @@ pub fn run(plan: Plan, weights: &Weights, inputs: &[(&str, HostTensor)], output:
 }
 
 pub fn session(plan: Plan, weights: &Weights) -> Session {
-    let options = SessionOptions {
-        threads: 1,
-        ..SessionOptions::default()
-    };
-    let (checkpoint, cache) = (&weights.checkpoint, &weights.cache);
-    Session::new(Arc::new(Cpu), Arc::new(plan), checkpoint, cache, options).unwrap()
+    let session = weights.runner.session(Arc::new(plan), &weights.checkpoint);
+    session.unwrap()
 }
 
 /// Numbers between -1 and 1 that differ from seed to seed.

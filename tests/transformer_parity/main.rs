@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "../common/device.rs"]
+mod device;
+
 mod cases;
 mod forward;
 mod step;

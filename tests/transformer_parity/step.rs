@@ -1,6 +1,7 @@
 //! Whole denoising steps: against a forward followed by the scheduler's formula, and on meshes.
 
 use crate::cases::{Case, cases, meshes, relative_error, run, session, try_plan, values};
+use crate::device::tolerance;
 use terrace_compiler::{CompileError, SliceGranularity};
 use terrace_models::transformer::{
     ForwardShape, Guidance, NoiseSource, Solver, StepShape, denoise_step, forward,
@@ -159,9 +160,9 @@ fn steps_are_a_forward_guidance_and_the_update() {
         let (guidance, cell) = (Guidance::ClassifierFree, SliceGranularity::Cell);
         let left = steps(&case, guidance, solver, Mesh::ONE, cell).unwrap();
         let error = relative_error(&left.latents, &latents);
-        assert!(error < 1e-6, "{name}: {error:e}");
+        assert!(error < tolerance(1e-6), "{name}: {error:e}");
         let error = relative_error(&left.previous.unwrap(), &previous);
-        assert!(error < 1e-6, "{name}: {error:e}");
+        assert!(error < tolerance(1e-6), "{name}: {error:e}");
     }
 }
 
@@ -219,5 +220,5 @@ fn compare(
         return;
     }
     let error = relative_error(&left.latents, &single.latents);
-    assert!(error < 1e-5, "{at}: {error:e}");
+    assert!(error < tolerance(1e-5), "{at}: {error:e}");
 }

@@ -7,7 +7,11 @@
 //! Another lane sees them once it has waited for a [`Mark`] that was set behind them.
 
 pub mod cpu;
+#[cfg(feature = "wgpu")]
+mod cube;
 pub(crate) mod resolved;
+#[cfg(feature = "wgpu")]
+pub mod wgpu;
 
 use crate::boxes::Boxes;
 use crate::{Checkpoint, RuntimeError};

@@ -1,12 +1,14 @@
 //! The error of this crate: why a plan cannot run, what a caller did wrong, how a run failed.
 //!
-//! What is wrong with files is a [`FileFault`]; what a checked plan cannot cause, and therefore is a
+//! What is wrong with files is a [`FileFault`], what a device lacks a [`DeviceFault`]; what a checked plan cannot cause, and therefore is a
 //! bug of the compiler or of this crate, is a [`ResolveFault`]. A run ends in one error that names the
 //! first rank that failed; [`RuntimeError::Aborted`] is what the others see and never leaves a run.
 
+mod device;
 mod file;
 mod resolve;
 
+pub use device::DeviceFault;
 pub use file::FileFault;
 pub use resolve::ResolveFault;
 
@@ -24,6 +26,9 @@ pub enum RuntimeError {
     /// A file is missing, damaged or does not fit.
     #[error(transparent)]
     File(#[from] FileFault),
+    /// The device lacks something.
+    #[error(transparent)]
+    Device(#[from] DeviceFault),
     /// A part of a checked plan cannot be resolved: a bug of the compiler or the runtime.
     #[error(transparent)]
     Fault(#[from] ResolveFault),

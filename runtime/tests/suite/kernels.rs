@@ -3,16 +3,13 @@
 //! Each pair of plans computes the same in two ways, so that the kernels' own numbers, which their
 //! crate tests, need not be repeated here.
 
-use crate::common::{Draft, options, slot, weight, whole};
+use crate::common::{Draft, on, open, slot, weight, whole};
 use safetensors::tensor::TensorView;
-use std::sync::Arc;
 use terrace_plan::{
     Action, Activation, Affine, AttentionShape, BufferId, ConvShape, DType, Epilogue, Gate,
     GateSegment, Heads, KernelCall, Mods, Plan, Slot, Stage, WeightLayout,
 };
-use terrace_runtime::{
-    Checkpoint, Cpu, HostTensor, RuntimeError, Session, StoredDType, WeightCache,
-};
+use terrace_runtime::{Checkpoint, Cpu, HostTensor, StoredDType};
 
 /// Numbers without a pattern in `-1..1`.
 fn noise(len: usize) -> Vec<f32> {
@@ -29,20 +26,9 @@ fn checkpoint() -> Checkpoint {
     Checkpoint::from_bytes(&[("weights", bytes.leak())]).unwrap()
 }
 
-fn open(plan: Plan) -> Result<Session, RuntimeError> {
-    let cache = WeightCache::new();
-    Session::new(
-        Arc::new(Cpu),
-        Arc::new(plan),
-        &checkpoint(),
-        &cache,
-        options(),
-    )
-}
-
 /// One run with noise in every input; the output `y`.
 fn result(plan: Plan) -> Vec<f32> {
-    let mut session = open(plan).unwrap();
+    let mut session = open(plan, &checkpoint()).unwrap();
     for port in session.plan().inputs.clone() {
         let data = noise(port.shape.iter().product());
         let value = HostTensor::f32(port.shape, data).unwrap();
@@ -312,7 +298,7 @@ fn a_gated_residual_may_be_the_result_itself() {
 }
 
 #[test]
-fn a_call_that_the_backend_lacks_names_its_step() {
+fn a_call_that_the_cpu_lacks_names_its_step() {
     let plan = plan(&[4], 4, |d, x, y| {
         let call = KernelCall::GroupNorm {
             batch: 1,
@@ -332,7 +318,7 @@ fn a_call_that_the_backend_lacks_names_its_step() {
         launch(d, call);
     });
     assert_eq!(
-        crate::common::text(open(plan)),
+        crate::common::text(on(Cpu, plan, &Checkpoint::empty())),
         "cannot prepare rank 0, step 0 of 1, group_norm at `kernel`: kernel group_norm does not \
          support activation gelu, expected silu or none; compile the plan for this backend"
     );

@@ -11,6 +11,7 @@ pub use plans::*;
 use std::sync::Arc;
 use std::time::Duration;
 use terrace_plan::Plan;
+use terrace_runtime::backend::Backend;
 use terrace_runtime::{
     Checkpoint, Cpu, HostTensor, RuntimeError, Session, SessionOptions, WeightCache,
 };
@@ -24,15 +25,33 @@ pub fn options() -> SessionOptions {
     }
 }
 
-/// A session on the CPU for a plan without weights.
+/// A session for a plan without weights.
 pub fn session(plan: Plan) -> Result<Session, RuntimeError> {
-    Session::new(
-        Arc::new(Cpu),
-        Arc::new(plan),
-        &Checkpoint::empty(),
-        &WeightCache::new(),
-        options(),
-    )
+    open(plan, &Checkpoint::empty())
+}
+
+/// A session on the CPU, or on the device that `TERRACE_TEST_DEVICE` names.
+pub fn open(plan: Plan, checkpoint: &Checkpoint) -> Result<Session, RuntimeError> {
+    match std::env::var("TERRACE_TEST_DEVICE").as_deref() {
+        Err(_) | Ok("cpu") => on(Cpu, plan, checkpoint),
+        #[cfg(feature = "wgpu")]
+        Ok("wgpu") => on(
+            terrace_runtime::backend::wgpu::Wgpu::open(0)?,
+            plan,
+            checkpoint,
+        ),
+        Ok(other) => panic!("these tests do not run on {other}"),
+    }
+}
+
+/// A session on a device.
+pub fn on<B: Backend>(
+    backend: B,
+    plan: Plan,
+    checkpoint: &Checkpoint,
+) -> Result<Session, RuntimeError> {
+    let (backend, plan, cache) = (Arc::new(backend), Arc::new(plan), WeightCache::new());
+    Session::new(backend, plan, checkpoint, &cache, options())
 }
 
 /// The numbers `0, 1, ...` as a tensor.

@@ -1,0 +1,174 @@
+//! Kernels that look up or compute rows: tokens, positions, time steps, the joint sequence.
+//!
+//! Invariant: what needs double precision is computed on the host, once, and handed over as constants.
+
+use super::{Binder, Calls, For, Places};
+use terrace_kernels::cpu::{
+    Axis, GridAxis as KernelAxis, PositionKind as KernelPositions, SinCosOrder,
+};
+use terrace_kernels::cube::{
+    Join, PositionShape, PositionTable, RelativeBias, RelativeShape, TimestepEmbedding,
+    TimestepShape, TokenEmbedding,
+};
+use terrace_plan::{GridAxis, KernelCall, PositionColumns, PositionKind, SinusoidOrder};
+
+/// Longest period of the sinusoids (diffusers 0.42, `get_timestep_embedding`).
+const MAX_PERIOD: f64 = 10_000.0;
+
+pub(super) fn calls<P: Places>(b: &Binder<'_, P>, device: &For<P>, call: &KernelCall) -> Calls<P> {
+    match call {
+        KernelCall::Embedding {
+            width, vocabulary, ..
+        } => {
+            let tokens = TokenEmbedding {
+                vocabulary: *vocabulary,
+                width: *width,
+                ids: b.operand("ids")?,
+                table: b.weight("table")?,
+                y: b.operand("y")?,
+            };
+            Ok(tokens.calls(device)?)
+        }
+        KernelCall::RelativeBias {
+            heads,
+            q_rows,
+            kv_rows,
+            buckets,
+            max_distance,
+            ..
+        } => {
+            let shape = RelativeShape {
+                heads: *heads,
+                queries: *q_rows,
+                keys: *kv_rows,
+                buckets: *buckets,
+                max_distance: *max_distance,
+            };
+            relative_bias(b, device, shape)
+        }
+        KernelCall::TimestepEmbedding {
+            dim, order, shift, ..
+        } => timestep(b, device, *dim, *order, *shift),
+        KernelCall::PositionTable { .. } => position_table(b, device, call),
+        KernelCall::Join {
+            batch,
+            text_rows,
+            video_rows,
+            width,
+            ..
+        } => {
+            let join = Join {
+                batch: *batch,
+                text_rows: *text_rows,
+                video_rows: *video_rows,
+                width: *width,
+                text: b.operand("text")?,
+                video: b.operand("video")?,
+                positions: b.source("positions")?,
+                y: b.operand("y")?,
+            };
+            Ok(join.calls(device)?)
+        }
+        KernelCall::Linear { .. }
+        | KernelCall::NormModulate { .. }
+        | KernelCall::GateAdd { .. }
+        | KernelCall::QkNormRope { .. }
+        | KernelCall::Attention { .. }
+        | KernelCall::AttentionStep { .. }
+        | KernelCall::AttentionFinish { .. }
+        | KernelCall::Activate { .. }
+        | KernelCall::Cast { .. }
+        | KernelCall::GatedGelu { .. }
+        | KernelCall::Conv3d { .. }
+        | KernelCall::ConvCache { .. }
+        | KernelCall::GroupNorm { .. }
+        | KernelCall::Upsample { .. }
+        | KernelCall::Denoise { .. }
+        | KernelCall::Advance { .. }
+        | KernelCall::Noise { .. } => Err(b.other_family()),
+    }
+}
+
+fn relative_bias<P: Places>(b: &Binder<'_, P>, device: &For<P>, shape: RelativeShape) -> Calls<P> {
+    let bias = RelativeBias {
+        buckets: b.indices(&shape.buckets()?)?,
+        shape,
+        table: b.weight("table")?,
+        y: b.operand("y")?,
+    };
+    Ok(bias.calls(device)?)
+}
+
+fn timestep<P: Places>(
+    b: &Binder<'_, P>,
+    device: &For<P>,
+    dim: usize,
+    order: SinusoidOrder,
+    shift: f64,
+) -> Calls<P> {
+    let shape = TimestepShape {
+        dim,
+        order: match order {
+            SinusoidOrder::SinCos => SinCosOrder::SinCos,
+            SinusoidOrder::CosSin => SinCosOrder::CosSin,
+        },
+        downscale_freq_shift: shift as f32,
+        max_period: MAX_PERIOD,
+    };
+    let embedding = TimestepEmbedding {
+        frequencies: b.floats(&shape.frequencies()?)?,
+        shape,
+        timesteps: b.operand("timestep")?,
+        y: b.operand("y")?,
+    };
+    Ok(embedding.calls(device)?)
+}
+
+fn position_table<P: Places>(b: &Binder<'_, P>, device: &For<P>, call: &KernelCall) -> Calls<P> {
+    let KernelCall::PositionTable {
+        kind,
+        columns,
+        zero_rows,
+        t,
+        grid_w,
+        first_cell,
+        cells,
+        ..
+    } = call
+    else {
+        return Err(b.other_family());
+    };
+    let shape = PositionShape {
+        kind: match *kind {
+            PositionKind::SinCos => KernelPositions::SinCos,
+            PositionKind::Rotary { theta } => KernelPositions::Rotary { theta },
+        },
+        columns: columns.iter().map(axis).collect(),
+        t: *t,
+        grid_w: *grid_w,
+        // `KernelCall::operands` has proved that the sum fits.
+        cells: *first_cell..first_cell.saturating_add(*cells),
+        zero_rows: *zero_rows,
+    };
+    let constants = shape.constants()?;
+    let table = PositionTable {
+        map: b.indices(&constants.map)?,
+        entries: b.floats(&constants.entries)?,
+        shape,
+        y: b.operand("y")?,
+    };
+    Ok(table.calls(device)?)
+}
+
+fn axis(columns: &PositionColumns) -> Axis {
+    Axis {
+        axis: match columns.axis {
+            GridAxis::T => KernelAxis::T,
+            GridAxis::H => KernelAxis::H,
+            GridAxis::W => KernelAxis::W,
+        },
+        dim: columns.dim,
+        start: columns.start,
+        step: columns.step,
+    }
+}
