@@ -4,7 +4,7 @@
 //! discrete before integrated; an adapter is opened once in a process. Refused: adapters whose driver
 //! makes no device.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use cubecl::future::block_on;
 use cubecl::wgpu::WgpuSetup;
@@ -25,9 +25,13 @@ pub struct Adapter {
     adapter: wgpu::Adapter,
 }
 
-/// All adapters, the one that looks fastest first.
-#[must_use]
-pub fn adapters() -> Vec<Adapter> {
+/// All adapters, the one that looks fastest first; looked for once in a process.
+pub fn adapters() -> &'static [Adapter] {
+    static FOUND: OnceLock<Vec<Adapter>> = OnceLock::new();
+    FOUND.get_or_init(find)
+}
+
+fn find() -> Vec<Adapter> {
     let backends = Backends::VULKAN | Backends::METAL | Backends::DX12;
     let instance = Instance::new(InstanceDescriptor {
         backends,

@@ -14,3 +14,5 @@ mod refusals;
 mod running;
 mod tensors;
 mod tracing;
+#[cfg(feature = "wgpu")]
+mod wgpu;

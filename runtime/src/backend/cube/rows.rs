@@ -3,8 +3,8 @@
 use super::{Binder, Buffer, Calls, For, Places};
 use crate::RuntimeError;
 use terrace_kernels::cube::{
-    Activate, Add, Cast, Function, GateAdd, GatedGelu, HeadNorm, Linear, LinearEpilogue, LinearGate,
-    Mods, Norm, NormModulate, QkNormRope,
+    Activate, Add, Cast, Function, GateAdd, GatedGelu, HeadNorm, Linear, LinearEpilogue,
+    LinearGate, Mods, Norm, NormModulate, QkNormRope,
 };
 use terrace_kernels::{GateSegment, ModSegment};
 use terrace_plan::{Activation, Epilogue, Gate, KernelCall, Norm as PlanNorm};
