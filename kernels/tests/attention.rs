@@ -16,6 +16,7 @@ struct Case {
     q_rows: usize,
     kv_rows: usize,
     dim: usize,
+    products: AttentionProducts,
 }
 
 /// Operands `[batch, rows, heads, dim]` and an optional bias.
@@ -116,6 +117,7 @@ impl Case {
             kv_rows: self.kv_rows,
             head_dim: self.dim,
             scale: self.scale(),
+            products: self.products,
             q: self.dense(&operands.q, self.q_rows),
             k: self.dense(&operands.k, self.kv_rows),
             v: self.dense(&operands.v, self.kv_rows),
@@ -135,6 +137,7 @@ fn case(batch: usize, heads: usize, q_rows: usize, kv_rows: usize, dim: usize) -
         q_rows,
         kv_rows,
         dim,
+        products: AttentionProducts::F32,
     }
 }
 
@@ -239,6 +242,7 @@ fn rows_and_heads_do_not_depend_on_the_others() {
             kv_rows: case.kv_rows,
             head_dim: dim,
             scale: case.scale(),
+            products: case.products,
             q: packed(row * 3 * width + head * dim),
             k: packed(width + head * dim),
             v: packed(2 * width + head * dim),
@@ -291,6 +295,7 @@ fn in_steps(case: Case, operands: &Operands, lengths: &[usize]) -> Vec<f32> {
             kv_rows,
             head_dim: dim,
             scale: case.scale(),
+            products: case.products,
             q: case.dense(&operands.q, q_rows),
             k: block(&operands.k),
             v: block(&operands.v),
@@ -341,4 +346,102 @@ fn no_query_rows_run() {
     let operands = case.operands(|_| None);
     assert!(in_steps(case, &operands, &[30]).is_empty());
     assert!(case.run(&operands, instruction_set()).is_empty());
+}
+
+/// The nearest bf16 of every element.
+fn rounded(x: &[f32]) -> Vec<f32> {
+    x.iter().map(|&v| half(v)).collect()
+}
+
+/// The nearest bf16 of an ordinary number, ties to even.
+fn half(x: f32) -> f32 {
+    let bits = x.to_bits();
+    f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000)
+}
+
+/// Shapes whose scale is a power of two, so that rounding before and after scaling is the same; odd
+/// numbers of channels and keys.
+fn rounded_cases() -> [Case; 6] {
+    let cases = [
+        case(2, 3, 7, 5, 64),
+        case(1, 2, 43, 97, 64),
+        case(1, 2, 300, 65, 16),
+        case(2, 1, 15, 200, 4),
+        case(1, 1, 9, 131, 1),
+        case(1, 1, 50, 96, 256),
+    ];
+    cases.map(|case| Case {
+        products: AttentionProducts::Bf16,
+        ..case
+    })
+}
+
+#[test]
+fn rounded_attention_is_that_of_rounded_operands() {
+    for case in rounded_cases() {
+        let operands = case.operands(|n| Some(values(n, 4)));
+        let nearest = Operands {
+            q: rounded(&operands.q),
+            k: rounded(&operands.k),
+            v: rounded(&operands.v),
+            bias: operands.bias.clone(),
+        };
+        let expected = case.naive(&nearest);
+        let mut fused: Option<Vec<u32>> = None;
+        for set in InstructionSet::available() {
+            let y = same_in_all_pools(|| bits(&case.run(&operands, set)));
+            assert_eq!(bits(&case.run(&nearest, set)), y, "{set}");
+            let found: Vec<f32> = y.iter().map(|&v| f32::from_bits(v)).collect();
+            // What is left is the rounding of the weights, by one in 512 at most.
+            close(&found, &expected, 1.0 / 512.0);
+            let whole = Case {
+                products: AttentionProducts::F32,
+                ..case
+            };
+            assert_ne!(bits(&whole.run(&nearest, set)), y, "{set}");
+            if set.name() != "portable" {
+                assert_eq!(fused.get_or_insert_with(|| y.clone()), &y, "{set}");
+            }
+        }
+    }
+}
+
+/// One key weighs 1, two keys of equal score 1/2 each: the result shows what values are rounded to.
+#[test]
+fn values_are_rounded_to_the_nearest() {
+    for case in [1, 2].map(|keys| case(1, 1, 3, keys, 33)) {
+        let case = Case {
+            products: AttentionProducts::Bf16,
+            ..case
+        };
+        let mut operands = case.operands(|_| None);
+        operands.q.fill(0.0);
+        let v = rounded(&operands.v);
+        for set in InstructionSet::available() {
+            for row in case.run(&operands, set).chunks_exact(33) {
+                for (channel, y) in row.iter().enumerate() {
+                    let sum: f32 = v.iter().skip(channel).step_by(33).sum();
+                    assert_eq!(*y, sum / case.kv_rows as f32, "{set}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn rounded_steps_equal_the_whole() {
+    let case = Case {
+        products: AttentionProducts::Bf16,
+        ..case(2, 3, 50, 301, 23)
+    };
+    let operands = case.operands(|_| None);
+    let whole = case.run(&operands, instruction_set());
+    for lengths in [&[301][..], &[96, 0, 192, 13], &[0, 192, 109]] {
+        let y = same_in_all_pools(|| bits(&in_steps(case, &operands, lengths)));
+        assert_eq!(y, bits(&whole), "{lengths:?}");
+    }
+    let expected = case.naive(&operands);
+    for lengths in [&[1, 300][..], &[37, 200, 64]] {
+        close(&in_steps(case, &operands, lengths), &expected, 2e-2);
+    }
 }

@@ -37,7 +37,7 @@
 //!         "residual": {{"buffer": 0, "offset": 0}}, "x": {{"buffer": 0, "offset": 0}},
 //!         "y": {{"buffer": 1, "offset": 0}}}}}}}}}}]}}"#);
 //! let json = format!(r#"{{
-//!     "header": {{"format": 1, "producer": "by hand", "graph": "double", "request": "{{}}",
+//!     "header": {{"format": 2, "producer": "by hand", "graph": "double", "request": "{{}}",
 //!         "fingerprint": {{"model": "none", "shape": "5", "dtype": "f32",
 //!             "mesh": "cfg=1 ring=1 ulysses=2", "kernels": "any"}}}},
 //!     "mesh": {{"cfg": 1, "ring": 1, "ulysses": 2}}, "partitions": [],

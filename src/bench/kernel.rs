@@ -3,7 +3,8 @@
 use super::{Limit, Measured, Repeat, measure, timed};
 use crate::{Error, Precision, tensors};
 use terrace_kernels::cpu::{
-    Attention, HeadsView, HeadsViewMut, Linear, LinearEpilogue, Operands, PackedLinear,
+    Attention, AttentionProducts, HeadsView, HeadsViewMut, Linear, LinearEpilogue, Operands,
+    PackedLinear,
 };
 use terrace_plan::{DType, Rank};
 use terrace_runtime::backend::Backend;
@@ -80,6 +81,7 @@ pub fn gemm(
 /// There is no memory for the operands.
 pub fn attention(
     size: AttentionSize,
+    precision: Precision,
     options: &SessionOptions,
     repeat: Repeat,
 ) -> Result<Measured, Error> {
@@ -102,32 +104,32 @@ pub fn attention(
     let threads = options.threads_per_rank(1);
     let lane = Cpu::pool(Rank(0), threads)?;
     let flops = flops(&[4, heads, tokens, tokens, head_dim]);
-    measure(
-        repeat,
-        Limit::Threads(threads, Operands::F32),
-        flops,
-        || {
-            let attention = Attention {
-                batch: 1,
-                heads,
-                q_rows: tokens,
-                kv_rows: tokens,
-                head_dim,
-                scale: (head_dim as f32).sqrt().recip(),
-                q: view(0),
-                k: view(1),
-                v: view(2),
-                bias: None,
-                y: HeadsViewMut {
-                    data: &mut *y,
-                    batch_stride: 0,
-                    row_stride: width,
-                    head_stride: head_dim,
-                },
-            };
-            Ok(timed(|| Cpu.enter(&lane, || attention.run()))?)
-        },
-    )
+    let (products, operands) = match precision {
+        Precision::F32 => (AttentionProducts::F32, Operands::F32),
+        Precision::Bf16 | Precision::Int8 => (AttentionProducts::Bf16, Operands::Bf16),
+    };
+    measure(repeat, Limit::Threads(threads, operands), flops, || {
+        let attention = Attention {
+            batch: 1,
+            heads,
+            q_rows: tokens,
+            kv_rows: tokens,
+            head_dim,
+            scale: (head_dim as f32).sqrt().recip(),
+            products,
+            q: view(0),
+            k: view(1),
+            v: view(2),
+            bias: None,
+            y: HeadsViewMut {
+                data: &mut *y,
+                batch_stride: 0,
+                row_stride: width,
+                head_stride: head_dim,
+            },
+        };
+        Ok(timed(|| Cpu.enter(&lane, || attention.run()))?)
+    })
 }
 
 fn flops(sizes: &[usize]) -> u64 {

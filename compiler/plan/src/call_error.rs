@@ -98,6 +98,12 @@ pub enum CallError {
         /// The number.
         found: f64,
     },
+    /// There are no products of this element type.
+    #[error("the products must be in f32 or bf16, are in {found}")]
+    Products {
+        /// The element type.
+        found: crate::DType,
+    },
     /// A number that must not be negative is.
     #[error("`{name}` must not be negative, is {found}")]
     Negative {

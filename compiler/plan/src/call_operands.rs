@@ -158,8 +158,15 @@ impl KernelCall {
             kv_rows,
             head_dim,
             scale,
+            products,
         } = *shape;
         finite("scale", scale)?;
+        match products {
+            DType::F32 | DType::Bf16 => {}
+            found @ (DType::F16 | DType::U32 | DType::I8) => {
+                return Err(CallError::Products { found });
+            }
+        }
         at_least_one(&[("head_dim", head_dim)])?;
         let q_sizes = [batch, q_rows, heads, head_dim];
         let kv_sizes = [batch, kv_rows, heads, head_dim];

@@ -2,7 +2,7 @@
 //!
 //! Offsets and strides count elements. Nothing here is checked; [`crate::Plan::check`] does that.
 
-use crate::{BufferId, WeightId};
+use crate::{BufferId, DType, WeightId};
 use serde::{Deserialize, Serialize};
 
 /// First element of an operand in a buffer.
@@ -269,6 +269,9 @@ pub struct AttentionShape {
     pub head_dim: usize,
     /// Multiplier of the scores.
     pub scale: f64,
+    /// What queries, keys, values and weights are rounded to before they are multiplied: f32 or bf16.
+    /// Sums and the softmax are f32.
+    pub products: DType,
 }
 
 /// Sizes of a convolution.

@@ -47,7 +47,7 @@ pub struct Header {
 
 impl Header {
     /// The version of the plan format that this crate reads and writes.
-    pub const FORMAT: u32 = 1;
+    pub const FORMAT: u32 = 2;
 }
 
 /// What a plan fits.

@@ -38,6 +38,8 @@ pub struct Attention {
     pub packing: Packing,
     /// Multiplier of the scores.
     pub scale: f64,
+    /// Element type of the products, f32 or bf16; everything between them is f32.
+    pub products: DType,
     /// Whether a bias `[n, q, k]` is the last operand.
     pub bias: Presence,
 }
@@ -47,6 +49,8 @@ pub struct Attention {
 pub struct AttentionStep {
     /// Multiplier of the scores.
     pub scale: f64,
+    /// Element type of the products, f32 or bf16; everything between them is f32.
+    pub products: DType,
     /// Whether the state is begun or merged into.
     pub stage: Stage,
 }
@@ -82,6 +86,7 @@ impl QkNormRope {
 
 impl Attention {
     pub(super) fn infer(&self, operands: &[&Type]) -> Result<Type, OpError> {
+        check_products(self.products)?;
         match self.packing {
             Packing::Packed => {
                 arity(operands, 1 + self.bias.count())?;
@@ -108,6 +113,7 @@ impl Attention {
 
 impl AttentionStep {
     pub(super) fn infer(&self, operands: &[&Type]) -> Result<Type, OpError> {
+        check_products(self.products)?;
         let state = match self.stage {
             Stage::First => 0,
             Stage::Next => 1,
@@ -202,6 +208,15 @@ pub(super) fn with_channels(ty: &Type, factors: Vec<Factor>) -> Type {
         segments: vec![Segment { factors }],
     });
     ty
+}
+
+fn check_products(products: DType) -> Result<(), OpError> {
+    match products {
+        DType::F32 | DType::Bf16 => Ok(()),
+        DType::F16 | DType::U32 | DType::I8 => {
+            Err(OpError::new("products in f32 or bf16", products.name()))
+        }
+    }
 }
 
 fn check_table(x: &Type, table: &Type) -> Result<(), OpError> {

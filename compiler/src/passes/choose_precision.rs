@@ -1,4 +1,4 @@
-//! choose-precision: weights of matrix products and convolutions take the element type asked for.
+//! choose-precision: matrix products, convolutions and attention take the element type asked for.
 //!
 //! A weight in 16 bits makes its product one of such numbers with f32 sums, one in i8 a product of integers
 //! with a scale for each row: a kernel whose other operand is f32 rounds it on its way in. Vectors and
@@ -9,15 +9,20 @@
 //! sum that evens out what rounding does. All others take bf16: embeddings and the last projection see
 //! the numbers of the model's ports, and those of the time step scale whole rows.
 //!
+//! Attention rounds to bf16 where bf16 or i8 is asked for, and else not at all. With a bias it never
+//! does: such scores are not scaled, so that their rounding would move the softmax, and they are few.
+//!
 //! ```text
 //! before  %1 = weight layout=linear from=["w" [8, 4]] : f32[o=8, i=4]
+//!         %5 = attention %4 packed scale=0.5 : f32[...]
 //! after   %1 = weight layout=linear from=["w" [8, 4]] : bf16[o=8, i=4]
+//!         %5 = attention %4 packed scale=0.5 products=bf16 : f32[...]
 //! ```
 //!
 //! Refuses element types for which there are no products.
 
 use crate::ir::{Graph, NodeId};
-use crate::ops::{Op, Weight};
+use crate::ops::{Attention, Op, Presence, Weight};
 use crate::{CompileError, CompileOptions};
 use terrace_plan::{DType, WeightLayout};
 
@@ -31,23 +36,38 @@ pub fn run(graph: &mut Graph, options: &CompileOptions) -> Result<(), CompileErr
         found @ DType::U32 => return Err(CompileError::Precision { found }),
     }
     for id in graph.order() {
-        let Some(weight) = product_weight(graph, id) else {
-            continue;
-        };
-        let dtype = match options.dtype {
-            DType::I8 if !joint(graph, id) => DType::Bf16,
-            dtype => dtype,
-        };
-        if weight.dtype != dtype {
-            let weight = Weight {
-                dtype,
-                ..weight.clone()
-            };
+        if let Some(op) = chosen(graph, id, options.dtype)
+            && op != graph.node(id).op
+        {
             let path = graph.node(id).path.clone();
-            graph.substitute(id, Op::Weight(weight), &[], &path)?;
+            graph.substitute(id, op, &graph.operands(id), &path)?;
         }
     }
     Ok(())
+}
+
+/// What a node of products becomes.
+fn chosen(graph: &Graph, id: NodeId, asked: DType) -> Option<Op> {
+    if let Some(weight) = product_weight(graph, id) {
+        let dtype = match asked {
+            DType::I8 if !joint(graph, id) => DType::Bf16,
+            dtype => dtype,
+        };
+        let weight = weight.clone();
+        return Some(Op::Weight(Weight { dtype, ..weight }));
+    }
+    let Op::Attention(attention) = &graph.node(id).op else {
+        return None;
+    };
+    let products = match (asked, attention.bias) {
+        (DType::Bf16 | DType::I8, Presence::Absent) => DType::Bf16,
+        (DType::Bf16 | DType::I8, Presence::Present) => DType::F32,
+        (DType::F32 | DType::F16 | DType::U32, _) => DType::F32,
+    };
+    Some(Op::Attention(Attention {
+        products,
+        ..attention.clone()
+    }))
 }
 
 /// The node's weight when a product reads it.

@@ -51,7 +51,9 @@ fn lower(graph: &mut Graph, id: NodeId, attention: &Attention) -> Result<(), Com
     }
     let qkv = graph.operands(id)[0];
     let cut = graph.node(qkv).sharding.clone();
-    let scale = attention.scale;
+    let &Attention {
+        scale, products, ..
+    } = attention;
     let mut kv = qkv;
     let mut state = None;
     for turn in 0..graph.mesh.ring {
@@ -65,7 +67,11 @@ fn lower(graph: &mut Graph, id: NodeId, attention: &Attention) -> Result<(), Com
             Some(state) => (Stage::Next, vec![qkv, kv, state]),
         };
         let step = graph.add(
-            Op::AttentionStep(AttentionStep { scale, stage }),
+            Op::AttentionStep(AttentionStep {
+                scale,
+                products,
+                stage,
+            }),
             &operands,
             &node.path,
         )?;

@@ -8,7 +8,7 @@ use terrace_compiler::ops::{
     Attention, Denoise, Guidance, Input, Op, Output, Packing, Presence, Take,
 };
 use terrace_compiler::{SliceGranularity, compile};
-use terrace_plan::Mesh;
+use terrace_plan::{DType, Mesh};
 
 const TEXT: usize = 7;
 const GRID: [(&str, usize); 3] = [("t", 2), ("h", 5), ("w", 3)];
@@ -60,6 +60,7 @@ fn attention() -> Graph {
     let attention = Attention {
         packing: Packing::Separate,
         scale: 0.7,
+        products: DType::F32,
         bias: Presence::Absent,
     };
     let y = graph

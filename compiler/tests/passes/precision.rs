@@ -47,6 +47,29 @@ fn choose_precision_takes_integers_over_the_joint_sequence_only() {
 }
 
 #[test]
+fn choose_precision_leaves_attention_with_a_bias() {
+    let before = r#"
+        %0 = input "x" host=[b=1, s=4, n=2, d=3] : f32[b=1, s=4, c=(n=2 d=3)]
+        %1 = input "bias" host=[n=2, q=4, k=4] : f32[n=2, q=4, k=4]
+        %2 = attention %0 %0 %0 separate scale=0.5 : f32[b=1, s=4, c=(n=2 d=3)]
+        %3 = attention %2 %2 %2 %1 separate scale=1.0 bias : f32[b=1, s=4, c=(n=2 d=3)]
+        %4 = output %3 "y" host=[b=1, s=4, n=2, d=3] : f32[b=1, s=4, c=(n=2 d=3)]"#;
+    for (dtype, products) in [
+        (DType::F32, None),
+        (DType::Bf16, Some("bf16")),
+        (DType::I8, Some("bf16")),
+    ] {
+        let after = chosen(before, dtype).unwrap();
+        let found: Vec<_> = after
+            .lines()
+            .filter(|line| line.contains(" = attention "))
+            .map(|line| line.split_once("products=").map(|(_, rest)| &rest[..4]))
+            .collect();
+        assert_eq!(found, [products, None], "{after}");
+    }
+}
+
+#[test]
 fn choose_precision_takes_products_and_leaves_vectors() {
     let before = r#"
         %0 = input "x" host=[b=1, seq=(txt=4), c=8] : f32[b=1, seq=(txt=4), c=8]

@@ -156,6 +156,7 @@ fn attention(make: &mut Maker<'_>) -> NodeId {
     let packed = make.channels("c", &[("qkv", 3)]);
     let qkv = make.rows(packed);
     let scale = make.dice.float();
+    let products = [DType::F32, DType::Bf16][make.dice.from(0, 1)];
     match make.dice.from(0, 3) {
         0 => {
             let single = make.channels("c", &[]);
@@ -165,6 +166,7 @@ fn attention(make: &mut Maker<'_>) -> NodeId {
             let op = Attention {
                 packing: Packing::Separate,
                 scale,
+                products,
                 bias,
             };
             make.add(Op::Attention(op), &operands)
@@ -175,18 +177,27 @@ fn attention(make: &mut Maker<'_>) -> NodeId {
             let op = Attention {
                 packing: Packing::Packed,
                 scale,
+                products,
                 bias,
             };
             make.add(Op::Attention(op), &operands)
         }
         steps => {
             let stage = Stage::First;
-            let first = Op::AttentionStep(AttentionStep { scale, stage });
+            let first = Op::AttentionStep(AttentionStep {
+                scale,
+                products,
+                stage,
+            });
             let state = make.add(first, &[qkv, qkv]);
             let shift = RingShift { axis: Axis::Ring };
             let kv = make.add(Op::RingShift(shift), &[qkv]);
             let stage = Stage::Next;
-            let next = Op::AttentionStep(AttentionStep { scale, stage });
+            let next = Op::AttentionStep(AttentionStep {
+                scale,
+                products,
+                stage,
+            });
             let state = make.add(next, &[qkv, kv, state]);
             match steps {
                 2 => state,

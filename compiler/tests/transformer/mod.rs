@@ -301,6 +301,7 @@ impl Builder {
         let attention = Attention {
             packing: Packing::Separate,
             scale: 0.3,
+            products: DType::F32,
             bias: Presence::Absent,
         };
         self.op(Op::Attention(attention), &[q, k, parts[2]], path)

@@ -21,6 +21,12 @@ pub(super) fn round(x: f32) -> u32 {
     }
 }
 
+/// `x` as bf16, widened again.
+#[inline(always)]
+pub(super) fn nearest(x: f32) -> f32 {
+    f32::from_bits(round(x) << 16)
+}
+
 /// Two numbers as a pair of bf16, the first in the lower half. The pair travels as an f32, which no
 /// arithmetic touches.
 #[inline(always)]
@@ -32,7 +38,7 @@ multiversion! {
     /// Rounds every element to the nearest bf16.
     pub(super) fn round_all(row: &mut [f32]) {
         for v in row.iter_mut() {
-            *v = f32::from_bits(round(*v) << 16);
+            *v = nearest(*v);
         }
     }
 }

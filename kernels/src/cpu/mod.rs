@@ -37,7 +37,9 @@ use crate::check;
 pub use crate::MAX_BOX_RANK;
 pub use crate::{GateSegment, ModSegment, StepStage};
 pub use activation::{GatedGelu, gelu, gelu_tanh, silu};
-pub use attention::{Attention, AttentionFinish, AttentionStep, HeadsView, HeadsViewMut};
+pub use attention::{
+    Attention, AttentionFinish, AttentionProducts, AttentionStep, HeadsView, HeadsViewMut,
+};
 pub use conv_cache::ConvCache;
 pub use conv3d::{Conv3d, PackedConv3d};
 pub use copy::CopyBox;

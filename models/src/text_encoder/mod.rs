@@ -120,6 +120,7 @@ impl Encoder<'_> {
         let op = Op::Attention(Attention {
             packing: Packing::Separate,
             scale: 1.0,
+            products: DType::F32,
             bias: Presence::Present,
         });
         let attended = self.builder.add(op, &operands, &module)?;

@@ -11,7 +11,7 @@ use crate::builder::Builder;
 use terrace_compiler::ir::{Dim, NodeId};
 use terrace_compiler::ops::TimestepEmbedding;
 use terrace_compiler::ops::{Affine, Attention, ModChunks, NormKind, Op, Packing, Presence, Rope};
-use terrace_plan::{Activation, SinusoidOrder};
+use terrace_plan::{Activation, DType, SinusoidOrder};
 
 /// Added to the variance by the norms of queries and keys; the reference fixes it.
 const QK_NORM_EPS: f64 = 1e-6;
@@ -150,6 +150,7 @@ fn attention_part(
     let op = Op::Attention(Attention {
         packing: Packing::Separate,
         scale: 1.0 / (config.attention_head_dim as f64).sqrt(),
+        products: DType::F32,
         bias: Presence::Absent,
     });
     let y = b.add(op, &[q, k, v], &path)?;

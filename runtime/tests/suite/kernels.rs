@@ -98,6 +98,7 @@ fn shape(kv_rows: usize) -> AttentionShape {
         kv_rows,
         head_dim: DIM,
         scale: 0.5,
+        products: DType::F32,
     }
 }
 

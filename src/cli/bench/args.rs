@@ -134,6 +134,8 @@ pub struct Attention {
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one())]
     pub head_dim: usize,
     #[command(flatten)]
+    pub precision: Precision,
+    #[command(flatten)]
     pub machine: Machine,
     #[command(flatten)]
     pub runs: Runs,

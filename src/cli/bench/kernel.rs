@@ -30,9 +30,15 @@ pub fn attention(args: args::Attention, console: &Console) -> Result<(), Error> 
         heads,
         head_dim,
     };
-    let measured = measure_attention(size, &args.machine.options(), args.runs.read())?;
+    let precision = match args.precision.read() {
+        precision @ (Precision::F32 | Precision::Bf16) => precision,
+        // Attention has no products of integers.
+        Precision::Int8 => Precision::Bf16,
+    };
+    let (options, repeat) = (args.machine.options(), args.runs.read());
+    let measured = measure_attention(size, precision, &options, repeat)?;
     let shape = format!("tokens={tokens} heads={heads} head_dim={head_dim}");
-    let what = what("attention", &shape, Precision::F32);
+    let what = what("attention", &shape, precision);
     report(&what, &measured, console);
     Ok(())
 }

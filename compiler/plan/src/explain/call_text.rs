@@ -2,8 +2,8 @@
 
 use super::steps::{Place, StepLine, Used};
 use crate::{
-    Activation, AttentionShape, ConvShape, Epilogue, GridAxis, KernelCall, Norm, PositionKind,
-    Stage, UpsampleTime,
+    Activation, AttentionShape, ConvShape, DType, Epilogue, GridAxis, KernelCall, Norm,
+    PositionKind, Stage, UpsampleTime,
 };
 
 /// Adds what a call says about itself to its line.
@@ -286,11 +286,15 @@ fn attention(line: &mut StepLine, shape: &AttentionShape) {
         q_rows,
         kv_rows,
         head_dim,
+        products,
         ..
     } = *shape;
     numbers(line, &[("batch", batch), ("heads", heads)]);
     numbers(line, &[("q_rows", q_rows), ("kv_rows", kv_rows)]);
     line.number("head_dim", head_dim);
+    if products != DType::F32 {
+        line.text("products", products.name());
+    }
 }
 
 fn convolution(line: &mut StepLine, shape: &ConvShape) {

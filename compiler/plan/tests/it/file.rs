@@ -40,7 +40,7 @@ fn the_header_is_read_alone() {
 #[test]
 fn another_format_version_is_told_before_anything_else() {
     let json = r#"{"header": {"format": 7, "what": "nobody knows"}, "body": 1"#;
-    let expected = "the plan has format version 7, this program reads version 1; \
+    let expected = "the plan has format version 7, this program reads version 2; \
                     compile it again with this program";
     assert_eq!(message(json), expected);
     let header = Header::from_json(json.as_bytes()).unwrap_err();

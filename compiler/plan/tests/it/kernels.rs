@@ -109,6 +109,7 @@ pub const SHAPE: AttentionShape = AttentionShape {
     kv_rows: 7,
     head_dim: 4,
     scale: 0.5,
+    products: DType::F32,
 };
 
 pub const CONV: ConvShape = ConvShape {

@@ -43,7 +43,7 @@ variants! {
         DestinationUsed SameBuffer Box NoPattern Filled NoCollective NotAMember Peer Order
         WaitUnknown WaitOrder NotWaited;
     CallError, call, CALLS: Zero Overflow Strides Box SegmentRows Groups EvenKernel Odd FirstRow
-        Buckets FrequencyShift NotFinite Negative;
+        Buckets FrequencyShift NotFinite Products Negative;
     BoxFault, box_fault, BOXES: Dimensions Overflow Overlap Source Destination;
 }
 

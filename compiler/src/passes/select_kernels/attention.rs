@@ -63,6 +63,7 @@ impl Site<'_> {
         &self,
         kv: usize,
         scale: f64,
+        products: plan::DType,
     ) -> Result<plan::AttentionShape, CompileError> {
         let q = self.operand(0);
         Ok(plan::AttentionShape {
@@ -72,6 +73,7 @@ impl Site<'_> {
             kv_rows: self.operand(kv).dims[1].size(),
             head_dim: self.factor_of(q, "d")?,
             scale,
+            products,
         })
     }
 
@@ -82,7 +84,7 @@ impl Site<'_> {
         };
         let row_stride = width(self.ty());
         Ok(KernelCall::Attention {
-            shape: self.attention_shape(ports[1], a.scale)?,
+            shape: self.attention_shape(ports[1], a.scale, a.products)?,
             q: self.heads_view(ports[0], parts[0])?,
             k: self.heads_view(ports[1], parts[1])?,
             v: self.heads_view(ports[2], parts[2])?,
@@ -105,7 +107,7 @@ impl Site<'_> {
             None => 0,
         };
         Ok(KernelCall::AttentionStep {
-            shape: self.attention_shape(1, a.scale)?,
+            shape: self.attention_shape(1, a.scale, a.products)?,
             q: self.heads_view(0, 0)?,
             k: self.heads_view(1, first)?,
             v: self.heads_view(1, first + 1)?,

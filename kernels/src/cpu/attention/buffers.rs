@@ -2,6 +2,8 @@
 //!
 //! Invariants: queries are columns everywhere, in groups as wide as a micro-tile, so that maxima, sums
 //! and factors are vectors; keys and values are rows, as they come. All parts begin at cache lines.
+//! Where bf16 are multiplied in pairs, two channels of queries and keys or two keys of weights and values
+//! share an element, and half of a part is in use.
 
 use crate::cpu::gemm::LANES;
 

@@ -9,6 +9,7 @@
 
 mod buffers;
 mod finish;
+mod form;
 mod task;
 mod view;
 
@@ -19,6 +20,17 @@ use crate::{KernelError, StepStage};
 pub use finish::AttentionFinish;
 use task::{Inputs, Output, attend};
 pub use view::{HeadsView, HeadsViewMut};
+
+/// What attention rounds its operands to before it multiplies them; sums and the softmax are f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttentionProducts {
+    /// Nothing is rounded.
+    F32,
+    /// Scaled queries, keys, values and weights of the softmax are rounded to bf16. The result is the
+    /// same on every instruction set that fuses multiply and add, but for sums below the smallest
+    /// normal f32, which `avx512-bf16` takes to zero.
+    Bf16,
+}
 
 /// `y = softmax(scale q k^T + bias) v` for every head; no key gives zeros.
 #[derive(Debug)]
@@ -35,6 +47,8 @@ pub struct Attention<'a> {
     pub head_dim: usize,
     /// Multiplier of the scores.
     pub scale: f32,
+    /// What is multiplied.
+    pub products: AttentionProducts,
     /// Queries.
     pub q: HeadsView<'a>,
     /// Keys.
@@ -69,6 +83,7 @@ impl Attention<'_> {
             kv_rows: self.kv_rows,
             dim: self.head_dim,
             scale: self.scale,
+            products: self.products,
             q: self.q,
             k: self.k,
             v: self.v,
@@ -100,6 +115,8 @@ pub struct AttentionStep<'a> {
     pub head_dim: usize,
     /// Multiplier of the scores.
     pub scale: f32,
+    /// What is multiplied.
+    pub products: AttentionProducts,
     /// Queries.
     pub q: HeadsView<'a>,
     /// Keys of the block.
@@ -134,6 +151,7 @@ impl AttentionStep<'_> {
             kv_rows: self.kv_rows,
             dim: self.head_dim,
             scale: self.scale,
+            products: self.products,
             q: self.q,
             k: self.k,
             v: self.v,

@@ -6,8 +6,10 @@
 
 use rayon::prelude::*;
 
+use super::AttentionProducts;
 use super::buffers::{Buffers, KEYS, PART, STRIDE, Sizes};
 use super::finish::divide;
+use super::form::Form;
 use super::view::{Heads, HeadsView};
 use crate::KernelError;
 use crate::args::HeadsShape;
@@ -37,6 +39,7 @@ pub(super) struct Inputs<'a> {
     pub kv_rows: usize,
     pub dim: usize,
     pub scale: f32,
+    pub products: AttentionProducts,
     pub q: HeadsView<'a>,
     pub k: HeadsView<'a>,
     pub v: HeadsView<'a>,
@@ -137,18 +140,19 @@ impl Kernel for Task<'_> {
     #[inline(always)]
     fn run<S: Micro>(mut self, simd: S) {
         let width = S::NARROW_PANELS * LANES;
-        self.load_queries(width);
+        let form = Form::of::<S>(self.inputs.products);
+        self.load_queries(form, width);
         self.load_state(width);
         let kv_rows = self.inputs.kv_rows;
         for key in (0..kv_rows).step_by(KEYS) {
             let count = KEYS.min(kv_rows - key);
-            self.load_keys(key, count);
-            self.load_values(key, count);
+            self.load_keys(simd, form, key, count);
+            self.load_values(simd, form, key, count);
             for group in 0..self.rows.div_ceil(width) {
-                self.score(simd, group, count);
+                self.score(simd, form, group, count);
                 self.add_bias(width, group, key, count);
-                self.weigh(simd, group, count);
-                self.accumulate(simd, group, count);
+                self.weigh(simd, form, group, count);
+                self.accumulate(simd, form, group, count);
             }
         }
         self.store(width);
@@ -157,15 +161,17 @@ impl Kernel for Task<'_> {
 
 impl Task<'_> {
     /// Transposes the queries into the groups' columns, scaled; columns behind the last are zero.
-    fn load_queries(&mut self, width: usize) {
+    fn load_queries(&mut self, form: Form, width: usize) {
         let Inputs { dim, scale, .. } = *self.inputs;
-        for (group, out) in self.buffers.q.chunks_exact_mut(dim * width).enumerate() {
+        let groups = self.buffers.q.chunks_exact_mut(form.terms(dim) * width);
+        let used = self.rows.div_ceil(width);
+        for (group, out) in groups.take(used).enumerate() {
             for lane in 0..width {
                 let row = group * width + lane;
                 let column = out.iter_mut().skip(lane).step_by(width);
                 if row < self.rows {
                     let q = self.inputs.q.head(self.b, self.first + row, self.head, dim);
-                    column.zip(q).for_each(|(out, &v)| *out = v * scale);
+                    form.scaled_column(q, scale, column);
                 } else {
                     column.for_each(|out| *out = 0.0);
                 }
@@ -202,42 +208,43 @@ impl Task<'_> {
     }
 
     /// Copies a block of keys in parts of 64 channels.
-    fn load_keys(&mut self, key: usize, count: usize) {
+    #[inline(always)]
+    fn load_keys<S: Micro>(&mut self, simd: S, form: Form, key: usize, count: usize) {
+        let dim = self.size.dim;
         for index in 0..count {
-            let k = self
-                .inputs
-                .k
-                .head(self.b, key + index, self.head, self.size.dim);
+            let k = self.inputs.k.head(self.b, key + index, self.head, dim);
             for (part, channels) in k.chunks(PART).enumerate() {
-                let row = &mut self.buffers.k[(part * KEYS + index) * STRIDE..];
-                row[..channels.len()].copy_from_slice(channels);
+                let row = &mut self.buffers.k[(part * KEYS + index) * STRIDE..][..STRIDE];
+                form.key(simd, channels, row);
             }
         }
     }
 
     /// Copies a block of values; channels behind the last are zero.
-    fn load_values(&mut self, key: usize, count: usize) {
+    #[inline(always)]
+    fn load_values<S: Micro>(&mut self, simd: S, form: Form, key: usize, count: usize) {
         let (dim, stride) = (self.size.dim, self.size.value_stride());
-        let rows = self.buffers.v.chunks_exact_mut(stride).take(count);
-        for (index, row) in rows.enumerate() {
-            let v = self.inputs.v.head(self.b, key + index, self.head, dim);
-            row[..dim].copy_from_slice(v);
-            row[dim..].fill(0.0);
+        let value = |index| self.inputs.v.head(self.b, key + index, self.head, dim);
+        let rows = self.buffers.v.chunks_exact_mut(stride);
+        for (index, row) in (0..count).step_by(form.numbers()).zip(rows) {
+            let second = (index + 1 < count).then(|| value(index + 1));
+            form.values(simd, value(index), second, row);
         }
     }
 
     /// The scores of a group of queries.
     #[inline(always)]
-    fn score<S: Micro>(&mut self, simd: S, group: usize, count: usize) {
+    fn score<S: Micro>(&mut self, simd: S, form: Form, group: usize, count: usize) {
         let (dim, width) = (self.size.dim, S::NARROW_PANELS * LANES);
         for key in (0..count).step_by(S::NARROW_ROWS) {
             for part in 0..self.size.parts() {
                 let channel = part * PART;
                 let tile = Tile {
-                    depth: PART.min(dim - channel),
+                    depth: form.terms(PART.min(dim - channel)),
                     a: self.buffers.k[(part * KEYS + key) * STRIDE..].as_ptr(),
                     a_depth: 1,
-                    b: self.buffers.q[(group * dim + channel) * width..].as_ptr(),
+                    b: self.buffers.q[(group * form.terms(dim) + form.terms(channel)) * width..]
+                        .as_ptr(),
                     b_depth: width,
                     b_panel: LANES,
                     c: self.buffers.scores[key * width..].as_mut_ptr(),
@@ -246,7 +253,7 @@ impl Task<'_> {
                 };
                 // SAFETY: the keys and the scores have KEYS rows, a multiple of the tile's; a group
                 // of queries has the tile's width.
-                unsafe { simd.narrow_tile::<STRIDE>(&tile) };
+                unsafe { form.tile::<S, STRIDE>(simd, &tile) };
             }
         }
     }
@@ -269,7 +276,7 @@ impl Task<'_> {
 
     /// Turns the scores of a group into weights and updates its maxima and totals.
     #[inline(always)]
-    fn weigh<S: Micro>(&mut self, simd: S, group: usize, count: usize) {
+    fn weigh<S: Micro>(&mut self, simd: S, form: Form, group: usize, count: usize) {
         let width = S::NARROW_PANELS * LANES;
         for lane in (0..width).step_by(S::LANES) {
             let query = group * width + lane;
@@ -286,16 +293,8 @@ impl Task<'_> {
             }
             // A query that is masked so far has no maximum; anything finite may be subtracted.
             let base = simd.max(simd.splat(f32::MIN), new);
-            let mut sum = simd.splat(0.0);
-            for key in 0..count {
-                // SAFETY: as above.
-                unsafe {
-                    let score = simd.load(scores.add(key * width));
-                    let weight = exp_nonpositive(simd, simd.sub(score, base));
-                    simd.store(weight, scores.add(key * width));
-                    sum = simd.add(sum, weight);
-                }
-            }
+            // SAFETY: as above.
+            let sum = unsafe { form.weights(simd, scores, [width, count], base) };
             let factor = exp_nonpositive(simd, simd.sub(old, base));
             // SAFETY: the slices hold a vector each.
             unsafe {
@@ -308,12 +307,12 @@ impl Task<'_> {
 
     /// Adds the weighted values to the sums of a group, which are scaled first.
     #[inline(always)]
-    fn accumulate<S: Micro>(&mut self, simd: S, group: usize, count: usize) {
+    fn accumulate<S: Micro>(&mut self, simd: S, form: Form, group: usize, count: usize) {
         let (dim, width) = (self.size.dim, S::NARROW_PANELS * LANES);
         let first = group * self.size.padded_dim();
         for channel in (0..dim).step_by(S::NARROW_ROWS) {
             let tile = Tile {
-                depth: count,
+                depth: form.terms(count),
                 a: self.buffers.v[channel..].as_ptr(),
                 a_depth: self.size.value_stride(),
                 b: self.buffers.scores.as_ptr(),
@@ -324,8 +323,8 @@ impl Task<'_> {
                 store: Store::Scale(self.buffers.factors.as_ptr()),
             };
             // SAFETY: the values and the sums have room for a tile behind the last channel; the
-            // weights have `count` rows of the tile's width, and the factors one.
-            unsafe { simd.narrow_tile::<1>(&tile) };
+            // weights have as many rows of the tile's width, and the factors one.
+            unsafe { form.tile::<S, 1>(simd, &tile) };
         }
     }
 

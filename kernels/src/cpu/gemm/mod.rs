@@ -22,7 +22,7 @@ use panels::DEPTH;
 use panels::elements;
 pub(super) use panels::{LANES, Line, Panels, Precision, flat};
 use scales::with_scales;
-pub(super) use tile::{Micro, Store, Tile};
+pub(super) use tile::{Micro, Store, Terms, Tile};
 
 /// Elements of a buffered row: a block of f32, or of integers widened to 16 bits.
 const WORDS: usize = 256;
@@ -284,9 +284,9 @@ impl<P: Product> Block<'_, P> {
                 // `lines` lines.
                 unsafe {
                     match precision {
-                        Precision::F32 => simd.tile::<STRIDE>(count, &tile),
+                        Precision::F32 => simd.tile::<STRIDE>(count, &tile, Terms::Whole),
                         Precision::Bf16 => simd.pair_tile::<STRIDE>(count, &tile),
-                        Precision::I8 => simd.integer_tile::<STRIDE>(count, &tile),
+                        Precision::I8 => simd.tile::<STRIDE>(count, &tile, Terms::Integers),
                     }
                 }
             }

@@ -44,6 +44,21 @@ pub(in crate::cpu) enum Store {
     Scale(*const f32),
 }
 
+/// What a tile multiplies.
+#[derive(Clone, Copy)]
+pub(in crate::cpu) enum Terms {
+    /// f32.
+    Whole,
+    /// Integers as [`Simd::dot_integers`] has them; the result is one of 32 bits.
+    Integers,
+    /// Pairs of bf16, both numbers by [`Simd::dot`].
+    Pairs,
+    /// The second numbers of pairs of bf16, with f32.
+    Odd,
+    /// The first numbers of pairs of bf16, with f32.
+    Even,
+}
+
 /// The tiles of an instruction set, as large as its registers allow.
 ///
 /// Safety of the tiles: the pointers are valid for the tile's rows and panels, that is for reads of
@@ -64,7 +79,7 @@ pub(in crate::cpu) trait Micro: Simd {
     ///
     /// # Safety
     /// `1 <= panels <= PANELS`, and the pointers as said above.
-    unsafe fn tile<const ROW: usize>(self, panels: usize, tile: &Tile);
+    unsafe fn tile<const ROW: usize>(self, panels: usize, tile: &Tile, terms: Terms);
 
     /// As `tile`, each element of `b` being a pair of bf16, the second of which is added first. `a`
     /// holds pairs too where [`Simd::DOT`], else two f32 for each.
@@ -73,18 +88,11 @@ pub(in crate::cpu) trait Micro: Simd {
     /// As for `tile`.
     unsafe fn pair_tile<const ROW: usize>(self, panels: usize, tile: &Tile);
 
-    /// As `tile`, each element being integers as [`Simd::dot_integers`] has them, and each of `c` one of
-    /// 32 bits.
-    ///
-    /// # Safety
-    /// As for `tile`.
-    unsafe fn integer_tile<const ROW: usize>(self, panels: usize, tile: &Tile);
-
     /// Computes `NARROW_ROWS` rows of `NARROW_PANELS` panels.
     ///
     /// # Safety
     /// The pointers as said above.
-    unsafe fn narrow_tile<const ROW: usize>(self, tile: &Tile);
+    unsafe fn narrow_tile<const ROW: usize>(self, tile: &Tile, terms: Terms);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -95,13 +103,13 @@ impl<const VNNI: bool, const BF16: bool> Micro for Avx512<VNNI, BF16> {
     const NARROW_PANELS: usize = 3;
 
     #[inline(always)]
-    unsafe fn tile<const ROW: usize>(self, panels: usize, tile: &Tile) {
+    unsafe fn tile<const ROW: usize>(self, panels: usize, tile: &Tile, terms: Terms) {
         // SAFETY: the caller's promise.
         unsafe {
             if panels == 1 {
-                compute::<Self, ROW, 14, 1>(self, tile, Part::Whole);
+                compute::<Self, ROW, 14, 1>(self, tile, terms);
             } else {
-                compute::<Self, ROW, 14, 2>(self, tile, Part::Whole);
+                compute::<Self, ROW, 14, 2>(self, tile, terms);
             }
         }
     }
@@ -128,21 +136,9 @@ impl<const VNNI: bool, const BF16: bool> Micro for Avx512<VNNI, BF16> {
     }
 
     #[inline(always)]
-    unsafe fn integer_tile<const ROW: usize>(self, panels: usize, tile: &Tile) {
+    unsafe fn narrow_tile<const ROW: usize>(self, tile: &Tile, terms: Terms) {
         // SAFETY: the caller's promise.
-        unsafe {
-            if panels == 1 {
-                compute::<Self, ROW, 14, 1>(self, tile, Part::Integers);
-            } else {
-                compute::<Self, ROW, 14, 2>(self, tile, Part::Integers);
-            }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn narrow_tile<const ROW: usize>(self, tile: &Tile) {
-        // SAFETY: the caller's promise.
-        unsafe { compute::<Self, ROW, 8, 3>(self, tile, Part::Whole) };
+        unsafe { compute::<Self, ROW, 8, 3>(self, tile, terms) };
     }
 }
 
@@ -154,9 +150,9 @@ impl Micro for Avx2 {
     const NARROW_PANELS: usize = 1;
 
     #[inline(always)]
-    unsafe fn tile<const ROW: usize>(self, _panels: usize, tile: &Tile) {
+    unsafe fn tile<const ROW: usize>(self, _panels: usize, tile: &Tile, terms: Terms) {
         // SAFETY: the caller's promise.
-        unsafe { compute::<Self, ROW, 6, 2>(self, tile, Part::Whole) };
+        unsafe { compute::<Self, ROW, 6, 2>(self, tile, terms) };
     }
 
     #[inline(always)]
@@ -166,15 +162,9 @@ impl Micro for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn integer_tile<const ROW: usize>(self, _panels: usize, tile: &Tile) {
+    unsafe fn narrow_tile<const ROW: usize>(self, tile: &Tile, terms: Terms) {
         // SAFETY: the caller's promise.
-        unsafe { compute::<Self, ROW, 6, 2>(self, tile, Part::Integers) };
-    }
-
-    #[inline(always)]
-    unsafe fn narrow_tile<const ROW: usize>(self, tile: &Tile) {
-        // SAFETY: the caller's promise.
-        unsafe { compute::<Self, ROW, 6, 2>(self, tile, Part::Whole) };
+        unsafe { compute::<Self, ROW, 6, 2>(self, tile, terms) };
     }
 }
 
@@ -185,9 +175,9 @@ impl Micro for Portable {
     const NARROW_PANELS: usize = 1;
 
     #[inline(always)]
-    unsafe fn tile<const ROW: usize>(self, _panels: usize, tile: &Tile) {
+    unsafe fn tile<const ROW: usize>(self, _panels: usize, tile: &Tile, terms: Terms) {
         // SAFETY: the caller's promise.
-        unsafe { compute::<Self, ROW, 2, 1>(self, tile, Part::Whole) };
+        unsafe { compute::<Self, ROW, 2, 1>(self, tile, terms) };
     }
 
     #[inline(always)]
@@ -197,15 +187,9 @@ impl Micro for Portable {
     }
 
     #[inline(always)]
-    unsafe fn integer_tile<const ROW: usize>(self, _panels: usize, tile: &Tile) {
+    unsafe fn narrow_tile<const ROW: usize>(self, tile: &Tile, terms: Terms) {
         // SAFETY: the caller's promise.
-        unsafe { compute::<Self, ROW, 2, 1>(self, tile, Part::Integers) };
-    }
-
-    #[inline(always)]
-    unsafe fn narrow_tile<const ROW: usize>(self, tile: &Tile) {
-        // SAFETY: the caller's promise.
-        unsafe { compute::<Self, ROW, 2, 1>(self, tile, Part::Whole) };
+        unsafe { compute::<Self, ROW, 2, 1>(self, tile, terms) };
     }
 }
 
@@ -217,14 +201,14 @@ impl Micro for Portable {
 unsafe fn compute<S: Simd, const ROW: usize, const ROWS: usize, const VECTORS: usize>(
     s: S,
     tile: &Tile,
-    part: Part,
+    terms: Terms,
 ) {
     let offsets = begin::<S, ROWS, VECTORS>(s, tile);
     let mut sums = [[s.splat(0.0); VECTORS]; ROWS];
     let (mut a, mut b) = (tile.a, tile.b);
     for _ in 0..tile.depth {
         // SAFETY: inside the panels and the rows, by the caller's promise.
-        unsafe { step::<S, ROW, ROWS, VECTORS>(s, a, b, &offsets, &mut sums, part) };
+        unsafe { step::<S, ROW, ROWS, VECTORS>(s, a, b, &offsets, &mut sums, terms) };
         (a, b) = (a.wrapping_add(tile.a_depth), b.wrapping_add(tile.b_depth));
     }
     // SAFETY: the caller's promise.
@@ -247,34 +231,19 @@ unsafe fn compute_pairs<S: Simd, const ROW: usize, const ROWS: usize, const VECT
         // SAFETY: inside the panels and the rows, by the caller's promise.
         unsafe {
             if S::DOT {
-                step::<S, ROW, ROWS, VECTORS>(s, a, b, &offsets, &mut sums, Part::Pair);
+                step::<S, ROW, ROWS, VECTORS>(s, a, b, &offsets, &mut sums, Terms::Pairs);
             } else {
                 // One half of all pairs after the other, so that the widened columns fit the
                 // registers.
                 let second = a.add(1);
-                step::<S, ROW, ROWS, VECTORS>(s, second, b, &offsets, &mut sums, Part::Odd);
-                step::<S, ROW, ROWS, VECTORS>(s, a, b, &offsets, &mut sums, Part::Even);
+                step::<S, ROW, ROWS, VECTORS>(s, second, b, &offsets, &mut sums, Terms::Odd);
+                step::<S, ROW, ROWS, VECTORS>(s, a, b, &offsets, &mut sums, Terms::Even);
             }
         }
         (a, b) = (a.wrapping_add(tile.a_depth), b.wrapping_add(tile.b_depth));
     }
     // SAFETY: the caller's promise.
     unsafe { finish(s, tile, &sums) };
-}
-
-/// What a step multiplies.
-#[derive(Clone, Copy)]
-enum Part {
-    /// f32.
-    Whole,
-    /// Integers.
-    Integers,
-    /// Pairs of bf16, both numbers.
-    Pair,
-    /// The second numbers of pairs of bf16, with f32.
-    Odd,
-    /// The first numbers of pairs of bf16, with f32.
-    Even,
 }
 
 /// Fetches the result's lines and finds where the vectors of `b` lie.
@@ -302,26 +271,26 @@ unsafe fn step<S: Simd, const ROW: usize, const ROWS: usize, const VECTORS: usiz
     b: *const f32,
     offsets: &[usize; VECTORS],
     sums: &mut [[S::V; VECTORS]; ROWS],
-    part: Part,
+    terms: Terms,
 ) {
     let mut columns = [s.splat(0.0); VECTORS];
     for (column, &offset) in columns.iter_mut().zip(offsets) {
         // SAFETY: the caller's promise.
         let v = unsafe { s.load(b.add(offset)) };
-        *column = match part {
-            Part::Whole | Part::Integers | Part::Pair => v,
-            Part::Odd => s.odd(v),
-            Part::Even => s.even(v),
+        *column = match terms {
+            Terms::Whole | Terms::Integers | Terms::Pairs => v,
+            Terms::Odd => s.odd(v),
+            Terms::Even => s.even(v),
         };
     }
     for (r, sums) in sums.iter_mut().enumerate() {
         // SAFETY: the caller's promise.
         let a = s.splat(unsafe { *a.add(r * ROW) });
         for (sum, column) in sums.iter_mut().zip(columns) {
-            *sum = match part {
-                Part::Pair => s.dot(a, column, *sum),
-                Part::Integers => s.dot_integers(a, column, *sum),
-                Part::Whole | Part::Odd | Part::Even => s.mul_add(a, column, *sum),
+            *sum = match terms {
+                Terms::Pairs => s.dot(a, column, *sum),
+                Terms::Integers => s.dot_integers(a, column, *sum),
+                Terms::Whole | Terms::Odd | Terms::Even => s.mul_add(a, column, *sum),
             };
         }
     }

@@ -71,6 +71,13 @@ impl Simd for Avx2 {
             _mm256_castps_si256(c),
             _mm256_madd_epi16(_mm256_castps_si256(a), _mm256_castps_si256(b)),
         ));
+        round(x) = {
+            let bits = _mm256_castps_si256(x);
+            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+            let half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
+            let rounded = _mm256_add_epi32(bits, half);
+            _mm256_castsi256_ps(_mm256_and_si256(rounded, _mm256_set1_epi32(-0x1_0000)))
+        };
         even(pairs) = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(pairs)));
         odd(pairs) = _mm256_and_ps(pairs, _mm256_castsi256_ps(_mm256_set1_epi32(-0x1_0000)));
     }

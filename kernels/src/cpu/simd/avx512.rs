@@ -81,6 +81,13 @@ impl<const VNNI: bool, const BF16: bool> Simd for Avx512<VNNI, BF16> {
             _mm512_castps_si512(a),
             _mm512_castps_si512(b),
         ));
+        round(x) = {
+            let bits = _mm512_castps_si512(x);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
+            let rounded = _mm512_add_epi32(bits, half);
+            _mm512_castsi512_ps(_mm512_and_si512(rounded, _mm512_set1_epi32(-0x1_0000)))
+        };
         even(pairs) = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(pairs)));
         odd(pairs) = _mm512_and_ps(pairs, _mm512_castsi512_ps(_mm512_set1_epi32(-0x1_0000)));
     }
@@ -97,6 +104,32 @@ impl<const VNNI: bool, const BF16: bool> Simd for Avx512<VNNI, BF16> {
             } else {
                 _mm512_add_epi32(c, _mm512_madd_epi16(a, b))
             })
+        }
+    }
+
+    #[inline(always)]
+    fn pair(self, first: __m512, second: __m512) -> __m512 {
+        if BF16 {
+            let mut order = [0u16; 32];
+            for (i, place) in order.iter_mut().enumerate() {
+                *place = i as u16 / 2 + i as u16 % 2 * 16;
+            }
+            // SAFETY: a token with `BF16` exists only where AVX512-BF16 was detected; a register of
+            // bf16 is one of 16-bit integers, and so is an array of 32.
+            unsafe {
+                // The numbers of `second`, then those of `first`.
+                let both = transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(first, second));
+                let order = transmute::<[u16; 32], __m512i>(order);
+                _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, both))
+            }
+        } else {
+            let (first, second) = (self.round(first), self.round(second));
+            // SAFETY: the token exists only where AVX-512 was detected.
+            unsafe {
+                let second = _mm512_srli_epi32::<16>(_mm512_castps_si512(second));
+                let both = _mm512_or_si512(_mm512_castps_si512(first), second);
+                _mm512_castsi512_ps(both)
+            }
         }
     }
 

@@ -16,6 +16,8 @@ mod portable;
 
 use std::fmt;
 
+use super::bf16;
+
 #[cfg(target_arch = "x86_64")]
 pub(super) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
@@ -183,6 +185,23 @@ pub(super) trait Simd: Copy {
     /// c + the sum of the products of the integers in each lane, in 32 bits, wrapping: four unsigned ones
     /// of `a` and signed ones of `b` where [`Simd::QUADS`], else two signed ones of 16 bits.
     fn dot_integers(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The nearest bf16 of numbers that are not below the smallest normal.
+    fn round(self, x: Self::V) -> Self::V;
+    /// Pairs of the nearest bf16, `first` becoming the second numbers of the pairs, which `dot` takes
+    /// first; fast only where [`Simd::DOT`].
+    #[inline(always)]
+    fn pair(self, first: Self::V, second: Self::V) -> Self::V {
+        let (mut a, mut b) = ([0.0; 16], [0.0; 16]);
+        // SAFETY: a vector has 16 elements at most.
+        unsafe {
+            self.store(first, a.as_mut_ptr());
+            self.store(second, b.as_mut_ptr());
+            for (a, b) in a.iter_mut().zip(b) {
+                *a = bf16::pair(b, *a);
+            }
+            self.load(a.as_ptr())
+        }
+    }
     /// c + second a * second b + first a * first b over pairs of bf16, each sum rounded; fast only
     /// where [`Simd::DOT`].
     #[inline(always)]

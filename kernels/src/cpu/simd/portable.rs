@@ -2,7 +2,7 @@
 
 use std::array;
 
-use super::Simd;
+use super::{Simd, bf16};
 
 const LANES: usize = 16;
 
@@ -91,6 +91,11 @@ impl Simd for Portable {
             let sum = (c[i].to_bits() as i32).wrapping_add(low);
             f32::from_bits(sum.wrapping_add((a >> 16) * (b >> 16)) as u32)
         })
+    }
+
+    #[inline(always)]
+    fn round(self, x: Self::V) -> Self::V {
+        x.map(bf16::nearest)
     }
 
     #[inline(always)]

@@ -61,6 +61,10 @@ fn sizes() -> Vec<Case> {
             "rank 0, step 0 (kernel): attention: `kv_rows` must be at least 1, is 0",
         ),
         case(
+            attention(|shape, _| shape.products = DType::F16),
+            "rank 0, step 0 (kernel): attention: the products must be in f32 or bf16, are in f16",
+        ),
+        case(
             activate(usize::MAX, 1),
             "rank 0, step 0 (kernel): activate: the size of `x` overflows",
         ),

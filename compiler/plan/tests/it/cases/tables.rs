@@ -24,8 +24,8 @@ fn header() -> Vec<Case> {
     let crate_mesh = crate::build::mesh;
     vec![
         two(
-            |plan| plan.header.format = 2,
-            &["the header has format version 2, expected 1"],
+            |plan| plan.header.format = 3,
+            &["the header has format version 3, expected 2"],
         ),
         two(
             |plan| plan.header.fingerprint.mesh = "cfg=1 ring=2 ulysses=1".into(),

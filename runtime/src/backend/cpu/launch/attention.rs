@@ -6,9 +6,10 @@ use super::super::operand::{Access, Binder, In};
 use super::Run;
 use crate::RuntimeError;
 use terrace_kernels::cpu::{
-    Attention, AttentionFinish, AttentionStep, HeadsView, HeadsViewMut, StepStage,
+    Attention, AttentionFinish, AttentionProducts, AttentionStep, HeadsView, HeadsViewMut,
+    StepStage,
 };
-use terrace_plan::{AttentionShape, Heads, Stage};
+use terrace_plan::{AttentionShape, DType, Heads, Stage};
 
 /// `views`: queries, keys, values, result.
 pub(super) fn whole(
@@ -27,6 +28,7 @@ pub(super) fn whole(
             kv_rows: shape.kv_rows,
             head_dim: shape.head_dim,
             scale: shape.scale as f32,
+            products: products(shape.products),
             q: q.get(a),
             k: k.get(a),
             v: v.get(a),
@@ -60,6 +62,7 @@ pub(super) fn step(
             kv_rows: shape.kv_rows,
             head_dim: shape.head_dim,
             scale: shape.scale as f32,
+            products: products(shape.products),
             q: q.get(a),
             k: k.get(a),
             v: v.get(a),
@@ -90,6 +93,14 @@ pub(super) fn finish(
         }
         .run()
     }))
+}
+
+/// The plan is checked: products are f32 or bf16.
+const fn products(dtype: DType) -> AttentionProducts {
+    match dtype {
+        DType::Bf16 => AttentionProducts::Bf16,
+        DType::F32 | DType::F16 | DType::U32 | DType::I8 => AttentionProducts::F32,
+    }
 }
 
 /// A view that is read.

@@ -1,0 +1,211 @@
+//! How a task of attention holds what it multiplies: f32, bf16 widened to f32, or pairs of bf16.
+//!
+//! Invariants: the first number of a pair is multiplied first, so that pairs and widened numbers give the
+//! same sums; what has no second number is paired with zero. The sum of the weights is that of the
+//! rounded ones, which are what the values are multiplied by.
+
+use super::AttentionProducts;
+use crate::cpu::bf16;
+use crate::cpu::gemm::{LANES, Micro, Terms, Tile};
+use crate::cpu::simd::{Simd, exp_nonpositive};
+
+/// A form of factors.
+#[derive(Clone, Copy)]
+pub(super) enum Form {
+    /// f32.
+    Whole,
+    /// The nearest bf16, as f32.
+    Rounded,
+    /// Pairs of the nearest bf16.
+    Paired,
+}
+
+impl Form {
+    /// The form that an instruction set multiplies.
+    #[inline(always)]
+    pub(super) fn of<S: Simd>(products: AttentionProducts) -> Self {
+        match products {
+            AttentionProducts::F32 => Self::Whole,
+            AttentionProducts::Bf16 if S::DOT => Self::Paired,
+            AttentionProducts::Bf16 => Self::Rounded,
+        }
+    }
+
+    /// Numbers of an element.
+    #[inline(always)]
+    pub(super) fn numbers(self) -> usize {
+        match self {
+            Self::Whole | Self::Rounded => 1,
+            Self::Paired => 2,
+        }
+    }
+
+    /// Elements that so many numbers take.
+    #[inline(always)]
+    pub(super) fn terms(self, numbers: usize) -> usize {
+        numbers.div_ceil(self.numbers())
+    }
+
+    /// Computes a tile of scores or of weighted values.
+    ///
+    /// # Safety
+    /// As for [`Micro::narrow_tile`].
+    #[inline(always)]
+    pub(super) unsafe fn tile<S: Micro, const ROW: usize>(self, simd: S, tile: &Tile) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            // What is multiplied must be known where the loop is compiled.
+            match self {
+                Self::Whole | Self::Rounded => simd.narrow_tile::<ROW>(tile, Terms::Whole),
+                Self::Paired => simd.narrow_tile::<ROW>(tile, Terms::Pairs),
+            }
+        }
+    }
+
+    /// A query, scaled, as a column.
+    pub(super) fn scaled_column<'a>(
+        self,
+        query: &[f32],
+        scale: f32,
+        column: impl Iterator<Item = &'a mut f32>,
+    ) {
+        match self {
+            Self::Whole => column.zip(query).for_each(|(out, v)| *out = v * scale),
+            Self::Rounded => column
+                .zip(query)
+                .for_each(|(out, v)| *out = bf16::nearest(v * scale)),
+            Self::Paired => column.zip(query.chunks(2)).for_each(|(out, both)| {
+                let second = both.get(1).map_or(0.0, |v| v * scale);
+                *out = bf16::pair(second, both[0] * scale);
+            }),
+        }
+    }
+
+    /// The channels of a key as a row, which has room for whole lines.
+    #[inline(always)]
+    pub(super) fn key<S: Simd>(self, simd: S, channels: &[f32], row: &mut [f32]) {
+        match self {
+            Self::Whole => row[..channels.len()].copy_from_slice(channels),
+            Self::Rounded => round(channels, row),
+            Self::Paired => {
+                for (both, out) in channels.chunks(2 * LANES).zip(row.chunks_exact_mut(LANES)) {
+                    let both: [f32; 2 * LANES] = padded(both);
+                    let (mut first, mut second) = ([0.0; LANES], [0.0; LANES]);
+                    for (i, pair) in both.as_chunks::<2>().0.iter().enumerate() {
+                        (first[i], second[i]) = (pair[0], pair[1]);
+                    }
+                    pair_line(simd, &first, &second, out);
+                }
+            }
+        }
+    }
+
+    /// One value, or two of which the second may be missing, as a row, zeros behind it. The row is whole
+    /// lines.
+    #[inline(always)]
+    pub(super) fn values<S: Simd>(
+        self,
+        simd: S,
+        first: &[f32],
+        second: Option<&[f32]>,
+        row: &mut [f32],
+    ) {
+        match self {
+            Self::Whole => row[..first.len()].copy_from_slice(first),
+            Self::Rounded => round(first, row),
+            Self::Paired => {
+                let second = second.unwrap_or(&[]);
+                for (index, out) in row.chunks_exact_mut(LANES).enumerate() {
+                    let line = |value: &[f32]| padded(value.get(index * LANES..).unwrap_or(&[]));
+                    pair_line(simd, &line(first), &line(second), out);
+                }
+                return;
+            }
+        }
+        row[first.len()..].fill(0.0);
+    }
+
+    /// Turns the scores of a vector of queries into weights, `e^(score - base)`, and returns their sum.
+    ///
+    /// # Safety
+    /// `scores` is valid for reads and writes of a vector at each of `count` rows, `width` apart.
+    #[inline(always)]
+    pub(super) unsafe fn weights<S: Simd>(
+        self,
+        simd: S,
+        scores: *mut f32,
+        [width, count]: [usize; 2],
+        base: S::V,
+    ) -> S::V {
+        let weight = |key: usize| {
+            // SAFETY: a row, by the caller's promise.
+            let score = unsafe { simd.load(scores.add(key * width)) };
+            exp_nonpositive(simd, simd.sub(score, base))
+        };
+        // SAFETY: as above.
+        let store = |v, row: usize| unsafe { simd.store(v, scores.add(row * width)) };
+        let mut sum = simd.splat(0.0);
+        match self {
+            Self::Whole => {
+                for key in 0..count {
+                    let weight = weight(key);
+                    store(weight, key);
+                    sum = simd.add(sum, weight);
+                }
+            }
+            Self::Rounded => {
+                for key in 0..count {
+                    let weight = simd.round(weight(key));
+                    store(weight, key);
+                    sum = simd.add(sum, weight);
+                }
+            }
+            Self::Paired => {
+                let ones = simd.pair(simd.splat(1.0), simd.splat(1.0));
+                for index in 0..count / 2 {
+                    let both = simd.pair(weight(2 * index), weight(2 * index + 1));
+                    store(both, index);
+                    sum = simd.dot(both, ones, sum);
+                }
+                if count % 2 == 1 {
+                    let both = simd.pair(weight(count - 1), simd.splat(0.0));
+                    store(both, count / 2);
+                    sum = simd.dot(both, ones, sum);
+                }
+            }
+        }
+        sum
+    }
+}
+
+#[inline(always)]
+fn round(from: &[f32], to: &mut [f32]) {
+    for (to, &v) in to.iter_mut().zip(from) {
+        *to = bf16::nearest(v);
+    }
+}
+
+/// The first numbers, zeros in the place of those that are missing.
+#[inline(always)]
+fn padded<const COUNT: usize>(numbers: &[f32]) -> [f32; COUNT] {
+    if let Some(whole) = numbers.first_chunk() {
+        return *whole;
+    }
+    let mut all = [0.0; COUNT];
+    all[..numbers.len()].copy_from_slice(numbers);
+    all
+}
+
+/// A line of pairs.
+#[inline(always)]
+fn pair_line<S: Simd>(simd: S, first: &[f32; LANES], second: &[f32; LANES], out: &mut [f32]) {
+    let out = &mut out[..LANES];
+    for lane in (0..LANES).step_by(S::LANES) {
+        // SAFETY: lines hold a whole number of vectors.
+        unsafe {
+            let first = simd.load(first.as_ptr().add(lane));
+            let second = simd.load(second.as_ptr().add(lane));
+            simd.store(simd.pair(first, second), out.as_mut_ptr().add(lane));
+        }
+    }
+}
