@@ -99,6 +99,7 @@ impl Sizes {
             kv_rows: self.kv_rows,
             head_dim: self.dim,
             scale: 0.7,
+            products: cpu::AttentionProducts::F32,
             q: self.view_cpu(packed, 0, 0),
             k: self.view_cpu(packed, 1, 0),
             v: self.view_cpu(packed, 2, 0),
