@@ -10,8 +10,8 @@ use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use terrace_kernels::ModSegment;
 use terrace_kernels::cpu::{
-    Attention, Conv3d, GroupActivation, GroupNorm, HeadsView, HeadsViewMut, InstructionSet, Linear,
-    LinearEpilogue, Mods, Norm, NormModulate, PackedConv3d, PackedLinear,
+    Attention, AttentionProducts, Conv3d, GroupActivation, GroupNorm, HeadsView, HeadsViewMut,
+    InstructionSet, Linear, LinearEpilogue, Mods, Norm, NormModulate, PackedConv3d, PackedLinear,
 };
 
 /// Rows of the joint sequence of one latent frame.
@@ -84,9 +84,8 @@ fn combinations() -> Vec<Case> {
     sets().flat_map(of).collect()
 }
 
-#[divan::bench(args = sets().map(InstructionSet::name), sample_count = 10)]
-fn attention(bencher: Bencher<'_, '_>, set: &str) {
-    let set = sets().find(|it| it.name() == set).unwrap();
+#[divan::bench(args = rounded(), sample_count = 10)]
+fn attention(bencher: Bencher<'_, '_>, case: &Rounded) {
     let (heads, head_dim) = (30, 64);
     let qkv = numbers(ROWS * 3 * WIDTH);
     let part = |part: usize| HeadsView {
@@ -106,6 +105,7 @@ fn attention(bencher: Bencher<'_, '_>, set: &str) {
                 kv_rows: ROWS,
                 head_dim,
                 scale: 0.125,
+                products: case.products,
                 q: part(0),
                 k: part(1),
                 v: part(2),
@@ -117,8 +117,30 @@ fn attention(bencher: Bencher<'_, '_>, set: &str) {
                     head_stride: head_dim,
                 },
             };
-            attention.run_with(set).unwrap();
+            attention.run_with(case.set).unwrap();
         });
+}
+
+/// What attention multiplies on an instruction set.
+struct Rounded {
+    products: AttentionProducts,
+    set: InstructionSet,
+}
+
+impl std::fmt::Display for Rounded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let products = match self.products {
+            AttentionProducts::F32 => "f32",
+            AttentionProducts::Bf16 => "bf16",
+        };
+        write!(f, "{products} {}", self.set.name())
+    }
+}
+
+fn rounded() -> Vec<Rounded> {
+    let all = [AttentionProducts::F32, AttentionProducts::Bf16];
+    let of = |set| all.map(|products| Rounded { products, set });
+    sets().flat_map(of).collect()
 }
 
 #[divan::bench(args = sets().map(InstructionSet::name), sample_count = 10)]

@@ -7,7 +7,7 @@
 use crate::call_use::{Uses, add, at_least_one, epsilon, finite, product, segment_rows};
 use crate::geometry::check_box;
 use crate::{
-    Access, AttentionShape, BoxCopy, CallError, Elements, Epilogue, Gate, KernelCall, Norm,
+    Access, AttentionShape, BoxCopy, CallError, DType, Elements, Epilogue, Gate, KernelCall, Norm,
     Operand, OperandUse, PositionColumns, PositionKind, QkNorm, Rope, Slot, Stage,
 };
 

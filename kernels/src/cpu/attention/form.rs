@@ -137,45 +137,56 @@ impl Form {
         [width, count]: [usize; 2],
         base: S::V,
     ) -> S::V {
-        let weight = |key: usize| {
-            // SAFETY: a row, by the caller's promise.
-            let score = unsafe { simd.load(scores.add(key * width)) };
-            exp_nonpositive(simd, simd.sub(score, base))
-        };
-        // SAFETY: as above.
-        let store = |v, row: usize| unsafe { simd.store(v, scores.add(row * width)) };
+        let row = |row: usize| scores.wrapping_add(row * width);
         let mut sum = simd.splat(0.0);
-        match self {
-            Self::Whole => {
-                for key in 0..count {
-                    let weight = weight(key);
-                    store(weight, key);
-                    sum = simd.add(sum, weight);
+        // SAFETY: rows, by the caller's promise.
+        unsafe {
+            match self {
+                Self::Whole => {
+                    for key in 0..count {
+                        let weight = weight(simd, row(key), base);
+                        simd.store(weight, row(key));
+                        sum = simd.add(sum, weight);
+                    }
                 }
-            }
-            Self::Rounded => {
-                for key in 0..count {
-                    let weight = simd.round(weight(key));
-                    store(weight, key);
-                    sum = simd.add(sum, weight);
+                Self::Rounded => {
+                    for key in 0..count {
+                        let weight = simd.round(weight(simd, row(key), base));
+                        simd.store(weight, row(key));
+                        sum = simd.add(sum, weight);
+                    }
                 }
-            }
-            Self::Paired => {
-                let ones = simd.pair(simd.splat(1.0), simd.splat(1.0));
-                for index in 0..count / 2 {
-                    let both = simd.pair(weight(2 * index), weight(2 * index + 1));
-                    store(both, index);
-                    sum = simd.dot(both, ones, sum);
-                }
-                if count % 2 == 1 {
-                    let both = simd.pair(weight(count - 1), simd.splat(0.0));
-                    store(both, count / 2);
-                    sum = simd.dot(both, ones, sum);
+                Self::Paired => {
+                    let ones = simd.pair(simd.splat(1.0), simd.splat(1.0));
+                    for index in 0..count / 2 {
+                        let first = weight(simd, row(2 * index), base);
+                        let second = weight(simd, row(2 * index + 1), base);
+                        let both = simd.pair(first, second);
+                        simd.store(both, row(index));
+                        sum = simd.dot(both, ones, sum);
+                    }
+                    if count % 2 == 1 {
+                        let last = weight(simd, row(count - 1), base);
+                        let both = simd.pair(last, simd.splat(0.0));
+                        simd.store(both, row(count / 2));
+                        sum = simd.dot(both, ones, sum);
+                    }
                 }
             }
         }
         sum
     }
+}
+
+/// `e^(score - base)` of a vector of scores.
+///
+/// # Safety
+/// `score` is valid for a read of a vector.
+#[inline(always)]
+unsafe fn weight<S: Simd>(simd: S, score: *const f32, base: S::V) -> S::V {
+    // SAFETY: the caller's promise.
+    let score = unsafe { simd.load(score) };
+    exp_nonpositive(simd, simd.sub(score, base))
 }
 
 #[inline(always)]
