@@ -55,6 +55,7 @@ mod activation;
 #[cfg(feature = "wgpu")]
 mod adapter;
 mod attention;
+mod attention_merge;
 mod call;
 mod cast;
 mod conv3d;
@@ -84,6 +85,7 @@ pub use activation::{Activate, GatedGelu};
 #[cfg(feature = "wgpu")]
 pub use adapter::{Adapter, adapters};
 pub use attention::{Attention, AttentionFinish, AttentionStep, HeadsView};
+pub use attention_merge::AttentionMerge;
 pub use call::{Call, Kernel};
 pub use cast::Cast;
 pub use conv_cache::ConvCache;

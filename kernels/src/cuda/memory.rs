@@ -46,6 +46,7 @@ impl DeviceMemory {
         // SAFETY: the whole of an allocation that nobody else knows yet.
         let zeroed = unsafe { result::memset_d8_sync(address, 0, bytes) };
         zeroed.map_err(|error| driver_call("cuMemsetD8", error))?;
+        settle()?;
         Ok(memory)
     }
 
@@ -83,7 +84,24 @@ impl DeviceMemory {
         // SAFETY: the range lies in the allocation, which is borrowed exclusively; the call returns
         // when `host` has been read.
         let copied = unsafe { result::memcpy_htod_sync(self.address.0, host) };
-        copied.map_err(|error| driver_call("cuMemcpyHtoD", error))
+        copied.map_err(|error| driver_call("cuMemcpyHtoD", error))?;
+        settle()
+    }
+
+    /// The bytes. Nothing that is queued writes them.
+    ///
+    /// # Errors
+    /// When the driver fails.
+    pub fn read(&self) -> Result<Vec<u8>, CudaFault> {
+        let mut host = vec![0; self.bytes];
+        if host.is_empty() {
+            return Ok(host);
+        }
+        self.device.bind()?;
+        // SAFETY: the whole of the allocation; the call returns when `host` is written.
+        let copied = unsafe { result::memcpy_dtoh_sync(&mut host, self.address.0) };
+        copied.map_err(|error| driver_call("cuMemcpyDtoH", error))?;
+        Ok(host)
     }
 }
 
@@ -95,6 +113,13 @@ impl Drop for DeviceMemory {
             let _ = unsafe { result::free_sync(self.address.0) };
         }
     }
+}
+
+/// Waits for what the calls above leave under way: no other queue is ordered behind them.
+fn settle() -> Result<(), CudaFault> {
+    // SAFETY: the stream that needs no handle exists in every context.
+    let ended = unsafe { result::stream::synchronize(result::stream::null()) };
+    ended.map_err(|error| driver_call("cuStreamSynchronize", error))
 }
 
 fn shortage(device: &Device, what: &str, bytes: usize, error: DriverError) -> CudaFault {

@@ -36,7 +36,7 @@ pub use nccl::{Communicator, Message, UniqueId};
 pub use nvrtc::{Cubin, Nvrtc};
 pub use queue::{CudaBuffer, CudaKernels, CudaLaunch, CudaQueue};
 pub use source::Source;
-pub use stream::{Graph, Priority, Stream};
+pub use stream::{ByteRows, Graph, Priority, Stream};
 
 use cudarc::driver::DriverError;
 

@@ -21,6 +21,19 @@ pub enum Priority {
     High,
 }
 
+/// Rows of bytes that lie at equal distances in source and destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByteRows {
+    /// Bytes of a row, not more than either distance.
+    pub width: usize,
+    /// Number of rows.
+    pub rows: usize,
+    /// Bytes from row to row in the source.
+    pub src_pitch: usize,
+    /// Bytes from row to row in the destination.
+    pub dst_pitch: usize,
+}
+
 /// A queue of a device.
 #[derive(Clone, Debug)]
 pub struct Stream {
@@ -98,6 +111,50 @@ impl Stream {
         let copied =
             unsafe { result::memcpy_dtod_async(dst.0, src.0, bytes, self.stream.cu_stream()) };
         copied.map_err(|error| driver_call("cuMemcpyDtoDAsync", error))
+    }
+
+    /// Queues a copy of rows. With peer access, `src` may be on another device.
+    ///
+    /// # Errors
+    /// When the driver fails.
+    ///
+    /// # Safety
+    /// As for [`Stream::copy`], for all rows.
+    pub unsafe fn copy_rows(
+        &self,
+        src: DeviceAddress,
+        dst: DeviceAddress,
+        rows: ByteRows,
+    ) -> Result<(), CudaFault> {
+        if rows.width == 0 || rows.rows == 0 {
+            return Ok(());
+        }
+        self.device.bind()?;
+        // With one address space for all devices, an address says which one it belongs to.
+        let unified = sys::CUmemorytype::CU_MEMORYTYPE_UNIFIED;
+        let copy = sys::CUDA_MEMCPY2D {
+            srcXInBytes: 0,
+            srcY: 0,
+            srcMemoryType: unified,
+            srcHost: std::ptr::null(),
+            srcDevice: src.0,
+            srcArray: std::ptr::null_mut(),
+            srcPitch: rows.src_pitch,
+            dstXInBytes: 0,
+            dstY: 0,
+            dstMemoryType: unified,
+            dstHost: std::ptr::null_mut(),
+            dstDevice: dst.0,
+            dstArray: std::ptr::null_mut(),
+            dstPitch: rows.dst_pitch,
+            WidthInBytes: rows.width,
+            Height: rows.rows,
+        };
+        // SAFETY: the same contract; the description is read before the call returns.
+        let copied = unsafe { sys::cuMemcpy2DAsync_v2(&raw const copy, self.stream.cu_stream()) };
+        copied
+            .result()
+            .map_err(|error| driver_call("cuMemcpy2DAsync", error))
     }
 
     /// Queues a copy of `range` of `host` to `dst`.

@@ -11,6 +11,7 @@ mod common;
 mod activation;
 mod arena;
 mod attention;
+mod attention_merge;
 mod conv3d;
 mod copy;
 mod embedding;

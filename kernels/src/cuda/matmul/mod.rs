@@ -7,6 +7,8 @@
 //! Refused: operands that do not begin at a multiple of 16 bytes, and sizes for which cublasLt has
 //! nothing; callers have another kernel for those.
 
+mod descriptor;
+
 use super::device::Device;
 use super::element::Float;
 use super::fault::CudaFault;
@@ -16,11 +18,10 @@ use super::stream::Stream;
 use cudarc::cublaslt::result as lt;
 use cudarc::cublaslt::result::CublasError;
 use cudarc::cublaslt::sys::{
-    self, cublasComputeType_t, cublasLtEpilogue_t, cublasLtMatmulAlgo_t,
-    cublasLtMatmulAlgoConfigAttributes_t as Config, cublasLtMatmulDescAttributes_t as Attribute,
-    cublasLtMatmulHeuristicResult_t, cublasLtMatmulPreferenceAttributes_t as Preference,
-    cudaDataType,
+    self, cublasLtMatmulAlgo_t, cublasLtMatmulAlgoConfigAttributes_t as Config,
+    cublasLtMatmulHeuristicResult_t,
 };
+use descriptor::{Layout, Preferences};
 use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
@@ -32,8 +33,6 @@ const ROWS: usize = 8192;
 const CANDIDATES: usize = 16;
 /// Alignment of all operands in bytes; copies by TMA need it.
 pub const ALIGNMENT: usize = 16;
-/// `CUBLAS_OP_T` of cublas.h.
-const TRANSPOSED: i32 = 1;
 /// Bytes of scratch that a queue needs for products.
 pub const WORKSPACE: usize = 32 << 20;
 
@@ -306,158 +305,6 @@ impl Product {
     }
 }
 
-/// The descriptors of a product. cublasLt counts columns first, so a dense row-major matrix is its
-/// own transpose: it computes `y^T = W x^T`, with `W` given as `[k, n]` and transposed.
-#[derive(Debug)]
-struct Layout {
-    operation: Operation,
-    weight: Matrix,
-    x: Matrix,
-    y: Matrix,
-}
-
-impl Layout {
-    fn new(kind: ProductKind, rows: usize) -> Result<Self, CudaFault> {
-        let ProductKind {
-            k,
-            n,
-            element,
-            epilogue,
-        } = kind;
-        Ok(Self {
-            operation: Operation::new(element, epilogue)?,
-            weight: Matrix::new(element, k, n)?,
-            x: Matrix::new(element, k, rows)?,
-            y: Matrix::new(element, n, rows)?,
-        })
-    }
-}
-
-#[derive(Debug)]
-struct Operation(sys::cublasLtMatmulDesc_t);
-
-// SAFETY: a descriptor is plain memory of the library, changed only while it is owned exclusively.
-unsafe impl Send for Operation {}
-// SAFETY: as for `Send`; shared use only reads.
-unsafe impl Sync for Operation {}
-
-impl Operation {
-    fn new(element: Float, epilogue: ProductEpilogue) -> Result<Self, CudaFault> {
-        let compute = cublasComputeType_t::CUBLAS_COMPUTE_32F;
-        let raw = lt::create_matmul_desc(compute, cudaDataType::CUDA_R_32F)
-            .map_err(|error| failed("cublasLtMatmulDescCreate", error))?;
-        let operation = Self(raw);
-        operation.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &TRANSPOSED)?;
-        let code = match epilogue {
-            ProductEpilogue::None => cublasLtEpilogue_t::CUBLASLT_EPILOGUE_DEFAULT,
-            ProductEpilogue::Bias => cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS,
-            ProductEpilogue::GeluTanh => cublasLtEpilogue_t::CUBLASLT_EPILOGUE_GELU,
-            ProductEpilogue::BiasGeluTanh => cublasLtEpilogue_t::CUBLASLT_EPILOGUE_GELU_BIAS,
-        };
-        operation.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, &code)?;
-        if has_bias(epilogue) {
-            operation.set(
-                Attribute::CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE,
-                &data_type(element),
-            )?;
-        }
-        Ok(operation)
-    }
-
-    fn set_bias(&self, epilogue: ProductEpilogue, bias: DeviceAddress) -> Result<(), CudaFault> {
-        if !has_bias(epilogue) {
-            return Ok(());
-        }
-        self.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias.0)
-    }
-
-    fn set<T>(&self, attribute: Attribute, value: &T) -> Result<(), CudaFault> {
-        let value: *const T = value;
-        // SAFETY: the descriptor is alive; the library copies as many bytes as the value has.
-        let set = unsafe {
-            lt::set_matmul_desc_attribute(self.0, attribute, value.cast(), size_of::<T>())
-        };
-        set.map_err(|error| failed("cublasLtMatmulDescSetAttribute", error))
-    }
-}
-
-impl Drop for Operation {
-    fn drop(&mut self) {
-        // SAFETY: made by `new`, destroyed once.
-        let _ = unsafe { lt::destroy_matmul_desc(self.0) };
-    }
-}
-
-#[derive(Debug)]
-struct Matrix(sys::cublasLtMatrixLayout_t);
-
-// SAFETY: a descriptor is plain memory of the library and never changed.
-unsafe impl Send for Matrix {}
-// SAFETY: as for `Send`.
-unsafe impl Sync for Matrix {}
-
-impl Matrix {
-    /// `rows` are dense in memory.
-    fn new(element: Float, rows: usize, columns: usize) -> Result<Self, CudaFault> {
-        let (rows, columns) = (rows as u64, columns as u64);
-        lt::create_matrix_layout(data_type(element), rows, columns, rows.cast_signed())
-            .map(Self)
-            .map_err(|error| failed("cublasLtMatrixLayoutCreate", error))
-    }
-}
-
-impl Drop for Matrix {
-    fn drop(&mut self) {
-        // SAFETY: made by `new`, destroyed once.
-        let _ = unsafe { lt::destroy_matrix_layout(self.0) };
-    }
-}
-
-/// What algorithms are asked for.
-struct Preferences(sys::cublasLtMatmulPreference_t);
-
-impl Preferences {
-    fn new() -> Result<Self, CudaFault> {
-        let raw = lt::create_matmul_pref();
-        let preferences =
-            Self(raw.map_err(|error| failed("cublasLtMatmulPreferenceCreate", error))?);
-        preferences.set(
-            Preference::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-            &WORKSPACE,
-        )?;
-        let none = sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_NONE;
-        preferences.set(
-            Preference::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-            &(none as u32),
-        )?;
-        for attribute in [
-            Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
-            Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
-            Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
-            Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
-        ] {
-            preferences.set(attribute, &(ALIGNMENT as u32))?;
-        }
-        Ok(preferences)
-    }
-
-    fn set<T>(&self, attribute: Preference, value: &T) -> Result<(), CudaFault> {
-        let value: *const T = value;
-        // SAFETY: the preference is alive; the library copies as many bytes as the value has.
-        let set = unsafe {
-            lt::set_matmul_pref_attribute(self.0, attribute, value.cast(), size_of::<T>())
-        };
-        set.map_err(|error| failed("cublasLtMatmulPreferenceSetAttribute", error))
-    }
-}
-
-impl Drop for Preferences {
-    fn drop(&mut self) {
-        // SAFETY: made by `new`, destroyed once.
-        let _ = unsafe { lt::destroy_matmul_pref(self.0) };
-    }
-}
-
 /// Whether one block sums an element over the whole of `k`.
 fn is_whole(algorithm: &cublasLtMatmulAlgo_t) -> bool {
     let attribute = |attribute| {
@@ -477,21 +324,6 @@ fn is_whole(algorithm: &cublasLtMatmulAlgo_t) -> bool {
     let parts = attribute(Config::CUBLASLT_ALGO_CONFIG_SPLITK_NUM);
     let reduction = attribute(Config::CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME);
     parts.is_none_or(|parts| parts <= 1) && reduction.is_none_or(|scheme| scheme == 0)
-}
-
-const fn has_bias(epilogue: ProductEpilogue) -> bool {
-    match epilogue {
-        ProductEpilogue::None | ProductEpilogue::GeluTanh => false,
-        ProductEpilogue::Bias | ProductEpilogue::BiasGeluTanh => true,
-    }
-}
-
-const fn data_type(element: Float) -> cudaDataType {
-    match element {
-        Float::F32 => cudaDataType::CUDA_R_32F,
-        Float::F16 => cudaDataType::CUDA_R_16F,
-        Float::Bf16 => cudaDataType::CUDA_R_16BF,
-    }
 }
 
 fn failed(call: &'static str, error: CublasError) -> CudaFault {
