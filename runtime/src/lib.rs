@@ -96,6 +96,7 @@ mod session;
 mod tensor;
 mod trace;
 mod weights;
+mod world;
 
 pub use backend::cpu::Cpu;
 pub use backend::{Backend, Copier, Mark, View};
@@ -107,3 +108,4 @@ pub use session::{MemoryUse, RankMemory, Session, SessionOptions};
 pub use tensor::{HostTensor, TensorData};
 pub use trace::Trace;
 pub use weights::{Checkpoint, LoadedWeight, StoredDType, StoredTensor, WeightCache};
+pub use world::{World, WorldFault};

@@ -16,3 +16,4 @@ mod tensors;
 mod tracing;
 #[cfg(feature = "wgpu")]
 mod wgpu;
+mod world;
