@@ -7,10 +7,10 @@
 
 use std::ops::Range;
 
-use super::gemm::{Panels, Precision, Product, multiply};
+use super::check;
+use super::gemm::{Operands, Panels, Product, multiply};
 use super::simd::{InstructionSet, instruction_set};
 use super::split::multiversion;
-use super::{Operands, check};
 use crate::KernelError;
 
 const KERNEL: &str = "conv3d";
@@ -36,7 +36,7 @@ impl PackedConv3d {
         kernel: [usize; 3],
         weight: &[f32],
     ) -> Result<Self, KernelError> {
-        Self::pack_as(Precision::F32, [cout, cin], kernel, weight)
+        Self::pack_as(Operands::F32, [cout, cin], kernel, weight)
     }
 
     /// Packs a weight `[cout, cin, kt, kh, kw]`, rounded to bf16; the convolution then rounds its input
@@ -50,11 +50,11 @@ impl PackedConv3d {
         kernel: [usize; 3],
         weight: &[f32],
     ) -> Result<Self, KernelError> {
-        Self::pack_as(Precision::Bf16, [cout, cin], kernel, weight)
+        Self::pack_as(Operands::Bf16, [cout, cin], kernel, weight)
     }
 
     fn pack_as(
-        precision: Precision,
+        operands: Operands,
         [cout, cin]: [usize; 2],
         kernel: [usize; 3],
         weight: &[f32],
@@ -62,9 +62,9 @@ impl PackedConv3d {
         let sizes = [cout, cin, kernel[0], kernel[1], kernel[2]];
         let total = check::product(KERNEL, "cout, cin, kernel", &sizes)?;
         check::length(KERNEL, "weight", total, weight.len())?;
-        let row = cin * kernel.iter().product::<usize>();
+        let row = total.checked_div(cout).unwrap_or(0);
         let at = |column: usize, index: usize| weight[column * row + index];
-        Self::pack_at(precision, [cout, cin], kernel, at)
+        Self::pack_with(operands, [cout, cin], kernel, at)
     }
 
     /// Packs the weight whose element of an output channel is `at(channel, index)`, `index` counting
@@ -78,15 +78,6 @@ impl PackedConv3d {
         kernel: [usize; 3],
         at: impl Fn(usize, usize) -> f32 + Sync,
     ) -> Result<Self, KernelError> {
-        Self::pack_at(operands.into(), [cout, cin], kernel, at)
-    }
-
-    fn pack_at(
-        precision: Precision,
-        [cout, cin]: [usize; 2],
-        kernel: [usize; 3],
-        at: impl Fn(usize, usize) -> f32 + Sync,
-    ) -> Result<Self, KernelError> {
         let [kt, kh, kw] = kernel;
         if kt == 0 || kh % 2 == 0 || kw % 2 == 0 {
             let expected = "at least 1 frame, an odd number of rows and of columns";
@@ -95,7 +86,7 @@ impl PackedConv3d {
         }
         let taps = check::product(KERNEL, "kernel", &kernel)?;
         let k = check::product(KERNEL, "cin, kernel", &[cin, taps])?;
-        let panels = Panels::pack(KERNEL, precision, [cout, k], |column, index| {
+        let panels = Panels::pack(KERNEL, operands, [cout, k], |column, index| {
             let (tap, channel) = (index / cin, index % cin);
             at(column, channel * taps + tap)
         })?;

@@ -6,11 +6,11 @@
 
 use std::ops::Range;
 
-use super::gemm::{Panels, Precision, Product, multiply};
+use super::gemm::{Operands, Panels, Product, multiply};
 use super::segments::{Mods, locate};
 use super::simd::{InstructionSet, instruction_set};
 use super::split::multiversion;
-use super::{Operands, check, math};
+use super::{check, math};
 use crate::args::gate_rows;
 use crate::{GateSegment, KernelError};
 
@@ -27,7 +27,7 @@ impl PackedLinear {
     /// # Errors
     /// [`KernelError`] when the length does not fit the sizes, or the sizes the address space.
     pub fn pack(n: usize, k: usize, weight: &[f32]) -> Result<Self, KernelError> {
-        Self::pack_as(Precision::F32, n, k, weight)
+        Self::pack_as(Operands::F32, n, k, weight)
     }
 
     /// Packs a weight `[n, k]`, rounded to bf16. The product then rounds its input to bf16 as well, and
@@ -39,7 +39,7 @@ impl PackedLinear {
     /// # Errors
     /// As for [`PackedLinear::pack`].
     pub fn pack_bf16(n: usize, k: usize, weight: &[f32]) -> Result<Self, KernelError> {
-        Self::pack_as(Precision::Bf16, n, k, weight)
+        Self::pack_as(Operands::Bf16, n, k, weight)
     }
 
     /// Packs a weight `[n, k]` as integers of 8 bits with a scale for each row of it. The product gives
@@ -49,11 +49,11 @@ impl PackedLinear {
     /// # Errors
     /// As for [`PackedLinear::pack`], and when `k` is so large that a sum may not fit 32 bits.
     pub fn pack_i8(n: usize, k: usize, weight: &[f32]) -> Result<Self, KernelError> {
-        Self::pack_as(Precision::I8, n, k, weight)
+        Self::pack_as(Operands::I8, n, k, weight)
     }
 
     fn pack_as(
-        precision: Precision,
+        operands: Operands,
         n: usize,
         k: usize,
         weight: &[f32],
@@ -61,7 +61,7 @@ impl PackedLinear {
         let total = check::product(KERNEL, "n, k", &[n, k])?;
         check::length(KERNEL, "weight", total, weight.len())?;
         let at = |column, index| weight[column * k + index];
-        Panels::pack(KERNEL, precision, [n, k], at).map(Self)
+        Panels::pack(KERNEL, operands, [n, k], at).map(Self)
     }
 
     /// Packs the weight `[n, k]` whose element of a row and a column is `at(row, column)`, wherever it is
@@ -75,7 +75,7 @@ impl PackedLinear {
         k: usize,
         at: impl Fn(usize, usize) -> f32 + Sync,
     ) -> Result<Self, KernelError> {
-        Panels::pack(KERNEL, operands.into(), [n, k], at).map(Self)
+        Panels::pack(KERNEL, operands, [n, k], at).map(Self)
     }
 
     /// Columns of the result.

@@ -10,29 +10,8 @@ use std::array;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use super::gemm::{Micro, Precision};
+use super::gemm::{Micro, Operands};
 use super::simd::{InstructionSet, Kernel, Simd};
-
-/// What is multiplied; sums are f32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operands {
-    /// Single precision.
-    F32,
-    /// Pairs of bf16.
-    Bf16,
-    /// Integers of 8 bits, whose sums are integers too.
-    I8,
-}
-
-impl From<Operands> for Precision {
-    fn from(operands: Operands) -> Self {
-        match operands {
-            Operands::F32 => Self::F32,
-            Operands::Bf16 => Self::Bf16,
-            Operands::I8 => Self::I8,
-        }
-    }
-}
 
 /// Rounds between two looks at the clock: about 20 microseconds of work.
 const ROUNDS: usize = 4096;
@@ -44,23 +23,22 @@ const WINDOWS: u32 = 8;
 /// counting as two. Takes `time`, and is an upper bound for that time on this machine only: clocks change.
 #[must_use]
 pub fn peak_flops(set: InstructionSet, operands: Operands, time: Duration) -> f64 {
-    let precision = operands.into();
     let window = time / WINDOWS;
     (0..WINDOWS)
         .map(|_| {
             let begun = Instant::now();
-            let done = rayon::broadcast(|_| busy(set, precision, begun + window));
+            let done = rayon::broadcast(|_| busy(set, operands, begun + window));
             done.into_iter().sum::<f64>() / begun.elapsed().as_secs_f64()
         })
         .fold(0.0, f64::max)
 }
 
 /// Multiplies until `end` and counts the operations.
-fn busy(set: InstructionSet, precision: Precision, end: Instant) -> f64 {
+fn busy(set: InstructionSet, operands: Operands, end: Instant) -> f64 {
     let mut done = 0.0;
     while Instant::now() < end {
         set.run(Chains {
-            precision,
+            operands,
             done: &mut done,
         });
     }
@@ -69,7 +47,7 @@ fn busy(set: InstructionSet, precision: Precision, end: Instant) -> f64 {
 
 /// Independent sums of products, round after round.
 struct Chains<'a> {
-    precision: Precision,
+    operands: Operands,
     done: &'a mut f64,
 }
 
@@ -78,35 +56,35 @@ impl Kernel for Chains<'_> {
     fn run<S: Micro>(self, simd: S) {
         // As many as fit the registers of the narrowest sets: portable vectors fill several.
         *self.done += if S::ROWS > 2 {
-            chains::<S, 12>(simd, self.precision)
+            chains::<S, 12>(simd, self.operands)
         } else {
-            chains::<S, 2>(simd, self.precision)
+            chains::<S, 2>(simd, self.operands)
         };
     }
 }
 
 /// Runs `COUNT` sums and returns the operations.
 #[inline(always)]
-fn chains<S: Simd, const COUNT: usize>(s: S, precision: Precision) -> f64 {
+fn chains<S: Simd, const COUNT: usize>(s: S, operands: Operands) -> f64 {
     // What the compiler does not know it cannot fold.
     let mut sums: [S::V; COUNT] = array::from_fn(|i| s.splat(black_box(i as f32)));
     let (a, b) = (s.splat(black_box(0.5)), s.splat(black_box(0.25)));
     for _ in 0..ROUNDS {
         for sum in &mut sums {
-            *sum = match precision {
-                Precision::Bf16 if S::DOT => s.dot(a, b, *sum),
-                Precision::F32 | Precision::Bf16 => s.mul_add(a, b, *sum),
+            *sum = match operands {
+                Operands::Bf16 if S::DOT => s.dot(a, b, *sum),
+                Operands::F32 | Operands::Bf16 => s.mul_add(a, b, *sum),
                 // The product must depend on the sum, or it would be computed once.
-                Precision::I8 => s.dot_integers(a, *sum, *sum),
+                Operands::I8 => s.dot_integers(a, *sum, *sum),
             };
         }
     }
     black_box(sums);
-    let per_lane = match precision {
-        Precision::Bf16 if S::DOT => 4,
-        Precision::F32 | Precision::Bf16 => 2,
-        Precision::I8 if S::QUADS => 8,
-        Precision::I8 => 4,
+    let per_lane = match operands {
+        Operands::Bf16 if S::DOT => 4,
+        Operands::F32 | Operands::Bf16 => 2,
+        Operands::I8 if S::QUADS => 8,
+        Operands::I8 => 4,
     };
     (ROUNDS * COUNT * S::LANES * per_lane) as f64
 }

@@ -19,8 +19,9 @@ use super::scratch::with_scratch;
 use super::simd::{InstructionSet, Kernel, Simd};
 use super::split::Scattered;
 use panels::DEPTH;
+pub use panels::Operands;
 use panels::elements;
-pub(super) use panels::{LANES, Line, Panels, Precision, flat};
+pub(super) use panels::{LANES, Line, Panels, flat};
 use scales::with_scales;
 pub(super) use tile::{Micro, Store, Terms, Tile};
 
@@ -94,7 +95,7 @@ fn divide(
         .for_each(|task| {
             let (rows, columns) = grid.task(task);
             let height = rows.len() + TILE_ROWS;
-            let wide = wide_lines(weight.precision()) * LANES;
+            let wide = wide_lines(weight.operands()) * LANES;
             let lines = (height * (STRIDE + sums_stride(&columns)) + wide) / LANES;
             with_scratch(lines, |scratch| {
                 let (panels, rest) = flat(scratch).split_at_mut(wide);
@@ -115,10 +116,10 @@ fn divide(
 }
 
 /// Lines of the panels whose integers a task widens.
-fn wide_lines(precision: Precision) -> usize {
-    match precision {
-        Precision::F32 | Precision::Bf16 => 0,
-        Precision::I8 => TILE_PANELS * 2 * precision.lines(DEPTH),
+fn wide_lines(operands: Operands) -> usize {
+    match operands {
+        Operands::F32 | Operands::Bf16 => 0,
+        Operands::I8 => TILE_PANELS * 2 * operands.lines(DEPTH),
     }
 }
 
@@ -190,15 +191,15 @@ struct Block<'a, P> {
 impl<P: Product> Kernel for Block<'_, P> {
     #[inline(always)]
     fn run<S: Micro>(mut self, simd: S) {
-        let (k, depth) = (self.weight.k(), self.weight.precision().depth());
+        let (k, depth) = (self.weight.k(), self.weight.operands().depth());
         // Without columns of x there is still one block, which sets the sums to zero.
         for block in 0..k.div_ceil(depth).max(1) {
             let terms = block * depth..k.min((block + 1) * depth);
             self.pack::<S>(terms.clone());
-            let store = match (block, self.weight.precision()) {
+            let store = match (block, self.weight.operands()) {
                 (0, _) => Store::Set,
-                (_, Precision::F32 | Precision::Bf16) => Store::Add,
-                (_, Precision::I8) => Store::AddIntegers,
+                (_, Operands::F32 | Operands::Bf16) => Store::Add,
+                (_, Operands::I8) => Store::AddIntegers,
             };
             self.tiles(simd, terms, store);
         }
@@ -213,11 +214,11 @@ impl<P: Product> Block<'_, P> {
     fn pack<S: Simd>(&mut self, depth: Range<usize>) {
         self.x[self.rows.len() * STRIDE..].fill(0.0);
         for (row, out) in self.rows.clone().zip(self.x.chunks_exact_mut(STRIDE)) {
-            match self.weight.precision() {
-                Precision::F32 => self
+            match self.weight.operands() {
+                Operands::F32 => self
                     .product
                     .pack(row, depth.clone(), &mut out[..depth.len()]),
-                Precision::Bf16 => {
+                Operands::Bf16 => {
                     let even = depth.len().next_multiple_of(2);
                     self.product
                         .pack(row, depth.clone(), &mut out[..depth.len()]);
@@ -228,7 +229,7 @@ impl<P: Product> Block<'_, P> {
                         bf16::round_all(&mut out[..even]);
                     }
                 }
-                Precision::I8 => {
+                Operands::I8 => {
                     let mut terms = [0.0; DEPTH];
                     let terms = &mut terms[..depth.len()];
                     self.product.pack(row, depth.clone(), terms);
@@ -245,23 +246,23 @@ impl<P: Product> Block<'_, P> {
         let rows = self.rows.len().next_multiple_of(S::ROWS);
         let panels = self.columns.len().div_ceil(LANES);
         let (first, stride) = (self.columns.start / LANES, sums_stride(&self.columns));
-        let precision = self.weight.precision();
-        let stored = precision.lines(depth.len());
-        let (lines, a_depth) = match precision {
-            Precision::I8 if !S::QUADS => (2 * stored, 1),
-            Precision::Bf16 if !S::DOT => (stored, 2),
-            Precision::F32 | Precision::Bf16 | Precision::I8 => (stored, 1),
+        let operands = self.weight.operands();
+        let stored = operands.lines(depth.len());
+        let (lines, a_depth) = match operands {
+            Operands::I8 if !S::QUADS => (2 * stored, 1),
+            Operands::Bf16 if !S::DOT => (stored, 2),
+            Operands::F32 | Operands::Bf16 | Operands::I8 => (stored, 1),
         };
         let ahead = (S::PANELS * stored).div_ceil(rows / S::ROWS);
         for panel in (0..panels).step_by(S::PANELS) {
             let count = S::PANELS.min(panels - panel);
             let weight = self.weight.lines(depth.clone(), first + panel);
             let mut next = weight.as_ptr().wrapping_add(S::PANELS * stored);
-            let b = match precision {
-                Precision::I8 if !S::QUADS => {
+            let b = match operands {
+                Operands::I8 if !S::QUADS => {
                     widen_panels(&weight[..count * stored], stored, self.panels)
                 }
-                Precision::F32 | Precision::Bf16 | Precision::I8 => weight.as_ptr().cast(),
+                Operands::F32 | Operands::Bf16 | Operands::I8 => weight.as_ptr().cast(),
             };
             for row in (0..rows).step_by(S::ROWS) {
                 for _ in 0..ahead {
@@ -283,10 +284,10 @@ impl<P: Product> Block<'_, P> {
                 // that many panels follow in the weight or its widened copy and in the sums, each of
                 // `lines` lines.
                 unsafe {
-                    match precision {
-                        Precision::F32 => simd.tile::<STRIDE>(count, &tile, Terms::Whole),
-                        Precision::Bf16 => simd.pair_tile::<STRIDE>(count, &tile),
-                        Precision::I8 => simd.tile::<STRIDE>(count, &tile, Terms::Integers),
+                    match operands {
+                        Operands::F32 => simd.tile::<STRIDE>(count, &tile, Terms::Whole),
+                        Operands::Bf16 => simd.pair_tile::<STRIDE>(count, &tile),
+                        Operands::I8 => simd.tile::<STRIDE>(count, &tile, Terms::Integers),
                     }
                 }
             }
@@ -298,9 +299,9 @@ impl<P: Product> Block<'_, P> {
         let (first, count) = (self.columns.start, self.columns.len());
         for (row, sums) in self.rows.clone().zip(self.sums.chunks_exact_mut(stride)) {
             let sums = &mut sums[..count];
-            match self.weight.precision() {
-                Precision::F32 | Precision::Bf16 => {}
-                Precision::I8 => {
+            match self.weight.operands() {
+                Operands::F32 | Operands::Bf16 => {}
+                Operands::I8 => {
                     if S::QUADS {
                         int8::take_excess(sums, self.weight.excess(self.columns.clone()));
                     }

@@ -20,7 +20,7 @@ pub(super) const DEPTH: usize = 512;
 
 /// What the terms of a product are rounded to before they are multiplied; sums are f32, or exact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::cpu) enum Precision {
+pub enum Operands {
     /// Nothing is rounded.
     F32,
     /// Weights when they are packed, inputs when they are copied.
@@ -30,14 +30,14 @@ pub(in crate::cpu) enum Precision {
     I8,
 }
 
-impl Precision {
+impl Operands {
     /// Terms of a block, [`DEPTH`] at most.
     #[inline(always)]
     pub(super) fn depth(self) -> usize {
         match self {
-            Precision::F32 | Precision::Bf16 => 256,
+            Operands::F32 | Operands::Bf16 => 256,
             // Their sums are exact, so that blocks may be as large as the cache allows.
-            Precision::I8 => 512,
+            Operands::I8 => 512,
         }
     }
 
@@ -45,9 +45,9 @@ impl Precision {
     #[inline(always)]
     pub(super) fn lines(self, terms: usize) -> usize {
         match self {
-            Precision::F32 => terms,
-            Precision::Bf16 => terms.div_ceil(2),
-            Precision::I8 => terms.div_ceil(4),
+            Operands::F32 => terms,
+            Operands::Bf16 => terms.div_ceil(2),
+            Operands::I8 => terms.div_ceil(4),
         }
     }
 }
@@ -77,7 +77,7 @@ pub(super) fn elements(lines: &[Line]) -> &[f32] {
 pub(in crate::cpu) struct Panels {
     n: usize,
     k: usize,
-    precision: Precision,
+    operands: Operands,
     lines: Box<[Line]>,
     columns: Columns,
 }
@@ -95,31 +95,31 @@ impl Panels {
     /// Packs the weight whose element (column, k) is `at(column, k)`.
     pub(in crate::cpu) fn pack(
         kernel: &'static str,
-        precision: Precision,
+        operands: Operands,
         [n, k]: [usize; 2],
         at: impl Fn(usize, usize) -> f32 + Sync,
     ) -> Result<Self, KernelError> {
         let panels = n.div_ceil(LANES);
         // A block but the last has an even number of terms.
-        let shape = [panels, precision.lines(k), size_of::<Line>()];
+        let shape = [panels, operands.lines(k), size_of::<Line>()];
         let bytes = check::product(kernel, "n, k", &shape)?;
         if bytes > isize::MAX as usize {
             let expected = "small enough for the address space";
             let found = format!("{n}, {k}");
             return Err(check::argument(kernel, "n, k", expected, found));
         }
-        let scales = match precision {
-            Precision::F32 | Precision::Bf16 => Vec::new(),
-            Precision::I8 if k > int8::MAX_TERMS => {
+        let scales = match operands {
+            Operands::F32 | Operands::Bf16 => Vec::new(),
+            Operands::I8 if k > int8::MAX_TERMS => {
                 let expected = format!("at most {} in integers of 8 bits", int8::MAX_TERMS);
                 return Err(check::argument(kernel, "k", expected, k.to_string()));
             }
-            Precision::I8 => column_scales([n, k], &at),
+            Operands::I8 => column_scales([n, k], &at),
         };
         let mut lines = vec![Line([0.0; LANES]); bytes / size_of::<Line>()];
         if !lines.is_empty() {
-            let depth = precision.depth();
-            let block = precision.lines(depth) * panels;
+            let depth = operands.depth();
+            let block = operands.lines(depth) * panels;
             let blocks = lines.par_chunks_mut(block).enumerate();
             blocks.for_each(|(block, lines)| {
                 let count = lines.len() / panels;
@@ -127,14 +127,14 @@ impl Panels {
                 panels.for_each(|(panel, lines)| {
                     let columns = panel * LANES..n.min((panel + 1) * LANES);
                     let terms = block * depth..k.min((block + 1) * depth);
-                    pack_panel(precision, &scales, columns, terms, &at, lines);
+                    pack_panel(operands, &scales, columns, terms, &at, lines);
                 });
             });
         }
         Ok(Self {
             n,
             k,
-            precision,
+            operands,
             lines: lines.into_boxed_slice(),
             columns: Columns::new(&scales, k, &at),
         })
@@ -167,15 +167,15 @@ impl Panels {
     }
 
     /// What the terms are rounded to.
-    pub(super) fn precision(&self) -> Precision {
-        self.precision
+    pub(super) fn operands(&self) -> Operands {
+        self.operands
     }
 
     /// The lines of a block of terms from a panel on, to the end of the weight.
     pub(super) fn lines(&self, block: Range<usize>, panel: usize) -> &[Line] {
         let (before, own) = (
-            self.precision.lines(block.start),
-            self.precision.lines(block.len()),
+            self.operands.lines(block.start),
+            self.operands.lines(block.len()),
         );
         &self.lines[before * self.n.div_ceil(LANES) + own * panel..]
     }
@@ -205,7 +205,7 @@ impl Columns {
 
 /// Fills the lines of a panel's block with its terms; terms behind the last are zero.
 fn pack_panel(
-    precision: Precision,
+    operands: Operands,
     scales: &[Scale],
     columns: Range<usize>,
     terms: Range<usize>,
@@ -213,13 +213,13 @@ fn pack_panel(
     lines: &mut [Line],
 ) {
     for (lane, column) in columns.enumerate() {
-        match precision {
-            Precision::F32 => {
+        match operands {
+            Operands::F32 => {
                 for (k, line) in terms.clone().zip(lines.iter_mut()) {
                     line.0[lane] = at(column, k);
                 }
             }
-            Precision::Bf16 => {
+            Operands::Bf16 => {
                 for (k, line) in terms.clone().step_by(2).zip(lines.iter_mut()) {
                     let second = if k + 1 < terms.end {
                         at(column, k + 1)
@@ -229,7 +229,7 @@ fn pack_panel(
                     line.0[lane] = bf16::pair(at(column, k), second);
                 }
             }
-            Precision::I8 => {
+            Operands::I8 => {
                 let inverse = scales[column].inverse;
                 for (k, line) in terms.clone().step_by(4).zip(lines.iter_mut()) {
                     let mut quad = [0; 4];

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use rayon::prelude::*;
 
 use super::Product;
-use super::panels::{DEPTH, Panels, Precision};
+use super::panels::{DEPTH, Operands, Panels};
 use crate::cpu::int8::{Scale, raise};
 
 /// Rows of a task.
@@ -25,9 +25,9 @@ pub(super) fn with_scales(
     product: &impl Product,
     f: impl FnOnce(&[Scale]),
 ) {
-    match weight.precision() {
-        Precision::F32 | Precision::Bf16 => return f(&[]),
-        Precision::I8 => {}
+    match weight.operands() {
+        Operands::F32 | Operands::Bf16 => return f(&[]),
+        Operands::I8 => {}
     }
     let mut scales = SCALES.take();
     scales.resize(rows, Scale::default());
