@@ -31,8 +31,8 @@ pub enum Error {
     Video(#[from] crate::video::VideoError),
     /// A device has another name.
     #[error(
-        "there is no device `{found}`; devices are cpu, wgpu and wgpu:N, N being a number that \
-         `terrace devices` shows"
+        "there is no device `{found}`; devices are cpu, wgpu, wgpu:N, cuda and cuda:N,.., N being \
+         a number that `terrace devices` shows"
     )]
     NoDevice {
         /// Name given.

@@ -37,6 +37,7 @@ impl Runner {
         let engine: Box<dyn Engine> = match device {
             Device::Cpu => Opened::new(Cpu),
             Device::Wgpu { adapter } => wgpu(*adapter)?,
+            Device::Cuda { gpus } => cuda(gpus)?,
         };
         Ok(Self {
             device: device.clone(),
@@ -154,5 +155,20 @@ fn wgpu(adapter: usize) -> Result<Box<dyn Engine>, Error> {
     Err(Error::NotBuilt {
         device: Device::Wgpu { adapter },
         feature: "wgpu",
+    })
+}
+
+#[cfg(feature = "cuda")]
+fn cuda(gpus: &[usize]) -> Result<Box<dyn Engine>, Error> {
+    let backend = terrace_runtime::backend::cuda::Cuda::open(gpus)?;
+    Ok(Opened::new(backend))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(gpus: &[usize]) -> Result<Box<dyn Engine>, Error> {
+    let gpus = gpus.to_vec();
+    Err(Error::NotBuilt {
+        device: Device::Cuda { gpus },
+        feature: "cuda",
     })
 }

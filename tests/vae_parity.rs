@@ -84,7 +84,7 @@ fn random_decoders_follow_the_reference() {
     // Software that stands in for a GPU takes minutes for the longer ones.
     let cases = match device::device() {
         Device::Cpu => &cases[..],
-        Device::Wgpu { .. } => &cases[..2],
+        Device::Wgpu { .. } | Device::Cuda { .. } => &cases[..2],
     };
     for (folder, frames) in cases {
         let name = format!("{folder}/{frames}");

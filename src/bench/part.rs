@@ -53,7 +53,7 @@ pub fn part(
             let threads = runner.options().threads_per_rank(ranks);
             Limit::Threads(threads.saturating_mul(ranks), request.precision.into())
         }
-        Device::Wgpu { .. } => Limit::Unknown,
+        Device::Wgpu { .. } | Device::Cuda { .. } => Limit::Unknown,
     };
     measure(repeat, limit, flops, || {
         for (port, tensor) in inputs {

@@ -284,7 +284,7 @@ pub struct Parallel {
 /// How the work is run.
 #[derive(Debug, Args)]
 pub struct Execution {
-    /// Where the ranks run: cpu, wgpu or wgpu:N; `terrace devices` shows what there is.
+    /// Where the ranks run: cpu, wgpu, wgpu:N, cuda or cuda:N,..; `terrace devices` shows what there is.
     #[arg(long, value_name = "DEVICE", default_value_t = Device::Cpu)]
     pub device: Device,
     /// Threads per rank [default: the machine's cores divided by the ranks].

@@ -9,6 +9,7 @@ use terrace_kernels::cpu::{InstructionSet, instruction_set};
 pub fn devices(_args: args::Devices, console: &Console) -> Result<(), Error> {
     cpu(console);
     wgpu(console);
+    cuda(console);
     Ok(())
 }
 
@@ -76,6 +77,55 @@ fn wgpu(console: &Console) {
     console.result(
         "wgpu  not in this program; build it with --features wgpu",
         &json!({"event": "unavailable", "device": "wgpu", "feature": "wgpu"}),
+    );
+}
+
+/// The GPUs of NVIDIA and what they need of libraries, one line each.
+#[cfg(feature = "cuda")]
+fn cuda(console: &Console) {
+    use terrace_kernels::cuda::{Device, Library};
+    for library in Library::ALL {
+        if let Err(fault) = library.require() {
+            console.warning(&fault.to_string());
+        }
+    }
+    // Without a driver there is no GPU either, as the warning has said.
+    for index in 0..Device::count().unwrap_or(0) {
+        let facts = match Device::open(index).and_then(|device| device.facts()) {
+            Ok(facts) => facts,
+            Err(fault) => {
+                console.warning(&fault.to_string());
+                continue;
+            }
+        };
+        let ((major, minor), memory) = (facts.capability, facts.memory);
+        let device = terrace::Device::Cuda { gpus: vec![index] }.to_string();
+        console.result(
+            &format!(
+                "{device}  {}: compute capability {major}.{minor}, {} of {} MiB free, dtypes f32, f16 \
+                 and bf16",
+                facts.name,
+                memory.free >> 20,
+                memory.total >> 20,
+            ),
+            &json!({
+                "event": "device",
+                "device": device,
+                "name": facts.name,
+                "capability": [major, minor],
+                "free": memory.free,
+                "memory": memory.total,
+                "dtypes": ["f32", "f16", "bf16"],
+            }),
+        );
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(console: &Console) {
+    console.result(
+        "cuda  not in this program; build it with --features cuda",
+        &json!({"event": "unavailable", "device": "cuda", "feature": "cuda"}),
     );
 }
 

@@ -23,6 +23,6 @@ pub fn runner() -> Runner {
 pub fn tolerance(cpu: f64) -> f64 {
     match device() {
         Device::Cpu => cpu,
-        Device::Wgpu { .. } => cpu.max(1e-4),
+        Device::Wgpu { .. } | Device::Cuda { .. } => cpu.max(1e-4),
     }
 }

@@ -338,7 +338,7 @@ fn devices_that_do_not_exist() {
     generate(
         folder.path(),
         &device("tpu:0"),
-        &["no device `tpu:0`", "cpu, wgpu and wgpu:N"],
+        &["no device `tpu:0`", "cpu, wgpu, wgpu:N, cuda and cuda:N"],
     );
     generate(
         folder.path(),
@@ -346,6 +346,15 @@ fn devices_that_do_not_exist() {
         match cfg!(feature = "wgpu") {
             true => &["no adapter wgpu:4000", "--device cpu"],
             false => &["wgpu:4000", "--features wgpu", "--device cpu"],
+        },
+    );
+    generate(
+        folder.path(),
+        &device("cuda:4000"),
+        match cfg!(feature = "cuda") {
+            // The driver may be missing, or the GPU.
+            true => &["CUDA"],
+            false => &["cuda:4000", "--features cuda", "--device cpu"],
         },
     );
 }

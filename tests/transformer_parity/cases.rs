@@ -171,7 +171,7 @@ fn sorted(folder: &Path) -> Vec<PathBuf> {
 pub fn meshes() -> impl Iterator<Item = Mesh> {
     let counts = match device::device() {
         Device::Cpu => vec![1, 2, 3, 4, 5, 6, 7, 8, 12, 16],
-        Device::Wgpu { .. } => vec![1, 2, 3, 5],
+        Device::Wgpu { .. } | Device::Cuda { .. } => vec![1, 2, 3, 5],
     };
     counts.into_iter().flat_map(|ranks| {
         [1, 2].into_iter().flat_map(move |cfg| {

@@ -7,8 +7,10 @@
 //! Another lane sees them once it has waited for a [`Mark`] that was set behind them.
 
 pub mod cpu;
-#[cfg(feature = "wgpu")]
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod cube;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub(crate) mod resolved;
 #[cfg(feature = "wgpu")]
 pub mod wgpu;

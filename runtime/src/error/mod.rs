@@ -32,6 +32,10 @@ pub enum RuntimeError {
     /// A part of a checked plan cannot be resolved: a bug of the compiler or the runtime.
     #[error(transparent)]
     Fault(#[from] ResolveFault),
+    /// A library or a device of NVIDIA's failed.
+    #[cfg(feature = "cuda")]
+    #[error(transparent)]
+    Cuda(#[from] terrace_kernels::cuda::CudaFault),
     /// A kernel refused its arguments.
     #[error(transparent)]
     Kernel(#[from] KernelError),

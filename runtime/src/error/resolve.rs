@@ -253,6 +253,28 @@ pub enum ResolveFault {
         /// Index of the input.
         input: usize,
     },
+    /// A device has no elements of this type.
+    #[error("kernels of GPUs have no {dtype} elements")]
+    NoElement {
+        /// The type.
+        dtype: DType,
+    },
+    /// A weight or a rank is looked for on a GPU that the backend does not have.
+    #[error("GPU number {gpu} of {found} is not there")]
+    NoCopy {
+        /// Number of the GPU.
+        gpu: usize,
+        /// Number of GPUs.
+        found: usize,
+    },
+    /// A launch needs more scratch than its rank was given.
+    #[error("a launch needs {expected} bytes of scratch, its rank has {found}")]
+    Scratch {
+        /// Bytes needed.
+        expected: usize,
+        /// Bytes there are.
+        found: usize,
+    },
 }
 
 fn count(len: Option<usize>) -> String {

@@ -17,5 +17,5 @@ pub use safetensors::Dtype as StoredDType;
 
 pub(crate) use format::{TensorEntry, parse};
 pub(crate) use joined::to_f32;
-#[cfg(feature = "wgpu")]
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
 pub(crate) use load::elements;

@@ -1,0 +1,200 @@
+//! Weights on the GPUs of a backend.
+//!
+//! Invariants: every GPU has a copy of its own, whatever the number of ranks on it. Products keep the
+//! type that the plan gives their weights, all others are f32; a 16-bit convolution lies in memory both
+//! as cuDNN reads it and as the kernel for f32 activations does. Vectors are narrowed for a library
+//! when the first call asks for it.
+
+use super::gpu::Gpu;
+use super::memory::at;
+use super::route::float;
+use crate::backend::cube::{CubeWeight, element, pack};
+use crate::backend::resolved::Layout;
+use crate::weights::elements;
+use crate::{Checkpoint, ResolveFault, RuntimeError};
+use half::{bf16, f16};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use terrace_kernels::cuda::{CudaBuffer, DeviceAddress, DeviceMemory, Float};
+use terrace_plan::{DType, Weight, WeightLayout};
+
+/// A weight on all GPUs.
+#[derive(Debug)]
+pub struct CudaWeight {
+    layout: WeightLayout,
+    dtype: DType,
+    /// In the order of the backend's GPUs.
+    copies: Vec<Copy>,
+}
+
+/// A weight on one GPU.
+#[derive(Debug)]
+pub(super) struct Copy {
+    cube: Arc<CubeWeight<CudaBuffer>>,
+    /// A convolution as cuDNN reads it: `[cout, kt, kh, kw, cin]`.
+    taps: Option<DeviceMemory>,
+    narrow: Mutex<BTreeMap<Float, DeviceMemory>>,
+    memory: DeviceMemory,
+}
+
+impl Layout for CudaWeight {
+    fn layout(&self) -> WeightLayout {
+        self.layout
+    }
+}
+
+impl CudaWeight {
+    pub(super) fn load(
+        gpus: &[Arc<Gpu>],
+        checkpoint: &Checkpoint,
+        weight: &Weight,
+    ) -> Result<Self, RuntimeError> {
+        let dtype = weight.dtype;
+        let products = element(dtype).ok_or(ResolveFault::NoElement { dtype })?;
+        let data = elements(checkpoint, weight)?;
+        let (element, bytes) = pack(weight, products, &data)?;
+        let taps = taps(weight, &data);
+        let name = weight.sources.first().map_or("", |source| &source.name);
+        let what = format!("weight `{name}`");
+        let copies = gpus.iter().map(|gpu| {
+            let memory = filled(gpu, &what, &bytes)?;
+            let operand = at(memory.address(), bytes.len() / element.bytes(), element);
+            let layout = weight.layout;
+            Ok(Copy {
+                cube: Arc::new(CubeWeight { operand, layout }),
+                taps: taps
+                    .as_ref()
+                    .map(|taps| filled(gpu, &what, taps))
+                    .transpose()?,
+                narrow: Mutex::default(),
+                memory,
+            })
+        });
+        Ok(Self {
+            layout: weight.layout,
+            dtype,
+            copies: copies.collect::<Result<_, RuntimeError>>()?,
+        })
+    }
+
+    /// Element type of products with the weight.
+    pub(super) const fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The weight on the GPU of this number.
+    ///
+    /// # Errors
+    /// When the backend has no such GPU.
+    pub(super) fn on(&self, gpu: usize) -> Result<&Copy, RuntimeError> {
+        let found = self.copies.len();
+        let copy = self.copies.get(gpu);
+        copy.ok_or_else(|| ResolveFault::NoCopy { gpu, found }.into())
+    }
+}
+
+impl Copy {
+    /// The weight as the kernels of `terrace-kernels` read it.
+    pub(super) const fn cube(&self) -> &Arc<CubeWeight<CudaBuffer>> {
+        &self.cube
+    }
+
+    /// The elements as they lie.
+    pub(super) const fn address(&self) -> DeviceAddress {
+        self.memory.address()
+    }
+
+    /// A convolution as cuDNN reads it, if it has 16 bits.
+    pub(super) fn taps(&self) -> Option<DeviceAddress> {
+        self.taps.as_ref().map(DeviceMemory::address)
+    }
+
+    /// A vector of f32 in another type.
+    ///
+    /// # Errors
+    /// When the device fails or its memory runs out.
+    pub(super) fn vector(&self, float: Float) -> Result<DeviceAddress, RuntimeError> {
+        if float == Float::F32 {
+            return Ok(self.address());
+        }
+        // Whole insertions alone change the map, so a panic elsewhere leaves it sound.
+        let mut narrow = self.narrow.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(memory) = narrow.get(&float) {
+            return Ok(memory.address());
+        }
+        let wide = self.memory.read()?;
+        let numbers = wide
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|&b| f32::from_ne_bytes(b));
+        let bytes = narrowed(float, numbers);
+        let mut memory = self.memory.device().allocate("a bias", bytes.len())?;
+        memory.fill(&bytes)?;
+        let address = memory.address();
+        narrow.insert(float, memory);
+        Ok(address)
+    }
+}
+
+fn filled(gpu: &Gpu, what: &str, bytes: &[u8]) -> Result<DeviceMemory, RuntimeError> {
+    let mut memory = gpu.device().allocate(what, bytes.len())?;
+    memory.fill(bytes)?;
+    Ok(memory)
+}
+
+/// The bytes of a 16-bit convolution `[cout, cin, kt, kh, kw]` with its channels last.
+fn taps(weight: &Weight, data: &[f32]) -> Option<Vec<u8>> {
+    let (WeightLayout::Conv3d, [_, cin, kt, kh, kw]) = (weight.layout, weight.shape.get(..5)?)
+    else {
+        return None;
+    };
+    let float = float(weight.dtype).filter(|&float| float != Float::F32)?;
+    let taps = kt * kh * kw;
+    if taps * cin == 0 {
+        return None;
+    }
+    let rows = data.chunks_exact(taps * cin);
+    let numbers = rows.flat_map(|row| {
+        (0..taps).flat_map(move |tap| (0..*cin).map(move |channel| row[channel * taps + tap]))
+    });
+    Some(narrowed(float, numbers))
+}
+
+/// The numbers as the device stores them, rounded to nearest.
+fn narrowed(float: Float, numbers: impl Iterator<Item = f32>) -> Vec<u8> {
+    match float {
+        Float::F32 => numbers.flat_map(f32::to_ne_bytes).collect(),
+        Float::F16 => numbers
+            .flat_map(|x| f16::from_f32(x).to_ne_bytes())
+            .collect(),
+        Float::Bf16 => numbers
+            .flat_map(|x| bf16::from_f32(x).to_ne_bytes())
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{narrowed, taps};
+    use terrace_kernels::cuda::Float;
+    use terrace_plan::{DType, Weight, WeightLayout};
+
+    #[test]
+    fn taps_have_their_channels_last() {
+        let mut weight = Weight {
+            sources: Vec::new(),
+            dtype: DType::F16,
+            shape: vec![2, 3, 1, 1, 2],
+            layout: WeightLayout::Conv3d,
+            boxes: Vec::new(),
+            len: 12,
+        };
+        let data: Vec<f32> = (0..12u8).map(f32::from).collect();
+        let order = [0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11u8];
+        let expected = narrowed(Float::F16, order.into_iter().map(f32::from));
+        assert_eq!(taps(&weight, &data), Some(expected));
+        weight.dtype = DType::F32;
+        assert_eq!(taps(&weight, &data), None);
+    }
+}
