@@ -13,3 +13,5 @@ mod generate;
 mod plans;
 mod refusals;
 mod support;
+#[cfg(feature = "wgpu")]
+mod wgpu;

@@ -31,6 +31,8 @@ pub fn terrace(folder: &Path, args: &[&str]) -> Ran {
     } = Command::new(env!("CARGO_BIN_EXE_terrace"))
         .args(args)
         .current_dir(folder)
+        // Graphics drivers complain on standard error where there is none.
+        .env("XDG_RUNTIME_DIR", folder)
         .output()
         .unwrap();
     Ran {
