@@ -5,12 +5,15 @@
     python compare_random.py transformer --cases 40 --seed 1
     python compare_random.py vae --cases 20
     python compare_random.py text --cases 8
+    python compare_random.py bf16 --cases 20
 
 Needs the packages of make_goldens.py. Prints one line for every result that is not within 1e-5 of the
 reference (relative L2), or that differs from one rank where bits must agree, and the worst error at the end;
-exits with 1 when there was such a line. Degrees that a size cannot serve are skipped.
+exits with 1 when there was such a line. Degrees that a size cannot serve are skipped. `bf16` judges both by the
+reference in f32: what it prints and limits is the error of Terrace in bf16 over that of the reference in bf16.
 """
 import argparse
+import os
 import random
 import shutil
 import subprocess
@@ -26,7 +29,7 @@ from transformers import AutoTokenizer, T5Config, T5EncoderModel
 from make_goldens import DEMO, PROMPT, fill, rotary
 
 LIMIT = 1e-5
-TERRACE = Path(__file__).resolve().parents[2] / "target" / "release" / "terrace"
+TERRACE = Path(os.environ.get("CARGO_TARGET_DIR", Path(__file__).resolve().parents[2] / "target")) / "release" / "terrace"
 
 
 def terrace(folder, output, *args):
@@ -45,8 +48,8 @@ def error(found, expected):
     return ((found - expected).norm() / expected.norm()).item() if found.shape == expected.shape else float("inf")
 
 
-def transformer(rng, gen, folder):
-    """One random config of one of the variants, on several meshes."""
+def random_transformer(rng, gen, folder):
+    """A random config of one of the variants with its model and inputs, saved to the folder."""
     kind = rng.choice(["2b", "5b", "1.5", "i2v", "1.5-i2v"])
     config = dict(num_attention_heads=rng.choice([1, 2, 3, 4, 5, 6, 7, 9]),
                   attention_head_dim=rng.choice([16, 32, 48, 64]), num_layers=rng.randint(1, 3),
@@ -82,10 +85,31 @@ def transformer(rng, gen, folder):
                   timestep=torch.tensor([951, 7, 480])[:batch])
     if "ofs_embed_dim" in config:
         inputs["ofs"] = torch.full((batch,), 2.0)
-    rope = rotary(model, dict(frames=frames, height=height, width=width))
-    expected = model(**inputs, image_rotary_emb=rope, return_dict=False)[0]
+    inputs["image_rotary_emb"] = rotary(model, dict(frames=frames, height=height, width=width))
     model.save_pretrained(folder / "transformer")
-    save_file(inputs, folder / "in.safetensors")
+    save_file({name: x for name, x in inputs.items() if torch.is_tensor(x)}, folder / "in.safetensors")
+    return kind, config, model, inputs
+
+
+def bf16(rng, gen, folder):
+    """One random config of one of the variants, all in bf16."""
+    kind, config, model, inputs = random_transformer(rng, gen, folder)
+    expected = model(**inputs, return_dict=False)[0]
+    # Time steps and rotary tables keep their types, as in the pipeline.
+    half = {name: x.bfloat16() if torch.is_tensor(x) and x.dim() > 1 else x for name, x in inputs.items()}
+    theirs = error(model.bfloat16()(**half, return_dict=False)[0].float(), expected)
+    for flags in [], ["--num-gpus", rng.randint(2, 6)]:
+        sample = terrace(folder, "sample", "forward", "--model", folder, "--inputs", folder / "in.safetensors",
+                         "--dtype", "bf16", "--threads", 1, *flags)
+        if sample is not None:
+            yield error(sample, expected) / theirs, (kind, config, list(inputs["hidden_states"].shape), flags)
+
+
+def transformer(rng, gen, folder):
+    """One random config of one of the variants, on several meshes."""
+    kind, config, model, inputs = random_transformer(rng, gen, folder)
+    expected = model(**inputs, return_dict=False)[0]
+    batch = len(inputs["hidden_states"])
     heads = config["num_attention_heads"]
     exact = [[], ["--ulysses-degree", rng.randint(1, heads)],
              ["--cfg-degree", min(batch, 2), "--ulysses-degree", rng.randint(1, heads)]]
@@ -145,18 +169,19 @@ def text(rng, gen, folder):
 
 def main():
     ap = argparse.ArgumentParser()
-    ap.add_argument("part", choices=["transformer", "vae", "text"])
+    ap.add_argument("part", choices=["transformer", "vae", "text", "bf16"])
     ap.add_argument("--cases", type=int, default=10)
     ap.add_argument("--seed", type=int, default=0)
     args = ap.parse_args()
-    part = dict(transformer=transformer, vae=vae, text=text)[args.part]
+    part = dict(transformer=transformer, vae=vae, text=text, bf16=bf16)[args.part]
+    limit = 1.0 if args.part == "bf16" else LIMIT
     rng, worst, bad = random.Random(args.seed), 0.0, 0
     for _ in range(args.cases):
         gen = torch.Generator().manual_seed(rng.randrange(1 << 30))
         with tempfile.TemporaryDirectory() as folder, torch.no_grad():
             for found, what in part(rng, gen, Path(folder)):
                 worst = max(worst, found)
-                if found > LIMIT:
+                if found > limit:
                     bad += 1
                     print(found, *what)
     print(f"{args.cases} cases, worst error {worst:.1e}")
