@@ -4,6 +4,7 @@
 //! with their sign, as the processor's bf16 products read them, so that every instruction set gives
 //! the same product.
 
+use super::gemm::LANES;
 use super::split::multiversion;
 
 /// The bits of `x` as bf16.
@@ -35,10 +36,24 @@ pub(super) fn pair(first: f32, second: f32) -> f32 {
 }
 
 multiversion! {
-    /// Rounds every element to the nearest bf16.
-    pub(super) fn round_all(row: &mut [f32]) {
-        for v in row.iter_mut() {
-            *v = nearest(*v);
+    /// Rounds every element of `row`, of even length, to the nearest bf16 and swaps those of each pair:
+    /// the second is added first, as the processor's bf16 products do.
+    pub(super) fn round_pairs(row: &mut [f32]) {
+        for [first, second] in row.as_chunks_mut::<2>().0 {
+            (*first, *second) = (nearest(*second), nearest(*first));
+        }
+    }
+}
+
+/// Widens lines of pairs to a line of their second numbers and one of their first.
+#[inline(always)]
+pub(super) fn widen(pairs: &[f32], out: &mut [f32]) {
+    let out = out.as_chunks_mut::<{ 2 * LANES }>().0;
+    for (line, out) in pairs.as_chunks::<LANES>().0.iter().zip(out) {
+        let (second, first) = out.split_at_mut(LANES);
+        for ((pair, second), first) in line.iter().zip(second).zip(first) {
+            *second = f32::from_bits(pair.to_bits() & 0xffff_0000);
+            *first = f32::from_bits(pair.to_bits() << 16);
         }
     }
 }

@@ -59,6 +59,7 @@ impl PackedConv3d {
         kernel: [usize; 3],
         weight: &[f32],
     ) -> Result<Self, KernelError> {
+        check_kernel(kernel)?;
         let sizes = [cout, cin, kernel[0], kernel[1], kernel[2]];
         let total = check::product(KERNEL, "cout, cin, kernel", &sizes)?;
         check::length(KERNEL, "weight", total, weight.len())?;
@@ -78,12 +79,7 @@ impl PackedConv3d {
         kernel: [usize; 3],
         at: impl Fn(usize, usize) -> f32 + Sync,
     ) -> Result<Self, KernelError> {
-        let [kt, kh, kw] = kernel;
-        if kt == 0 || kh % 2 == 0 || kw % 2 == 0 {
-            let expected = "at least 1 frame, an odd number of rows and of columns";
-            let found = format!("{kt} x {kh} x {kw}");
-            return Err(check::argument(KERNEL, "kernel", expected, found));
-        }
+        check_kernel(kernel)?;
         let taps = check::product(KERNEL, "kernel", &kernel)?;
         let k = check::product(KERNEL, "cin, kernel", &[cin, taps])?;
         let panels = Panels::pack(KERNEL, operands, [cout, k], |column, index| {
@@ -120,6 +116,16 @@ impl PackedConv3d {
     pub fn bytes(&self) -> usize {
         self.panels.bytes()
     }
+}
+
+/// A kernel has a middle pixel.
+fn check_kernel([kt, kh, kw]: [usize; 3]) -> Result<(), KernelError> {
+    if kt == 0 || kh % 2 == 0 || kw % 2 == 0 {
+        let expected = "at least 1 frame, an odd number of rows and of columns";
+        let found = format!("{kt} x {kh} x {kw}");
+        return Err(check::argument(KERNEL, "kernel", expected, found));
+    }
+    Ok(())
 }
 
 /// `y = residual + conv(cache ++ x) + bias`, causal in time.

@@ -115,11 +115,11 @@ fn divide(
         });
 }
 
-/// Lines of the panels whose integers a task widens.
+/// Lines of the panels that a task widens where the processor has no products of their numbers.
 fn wide_lines(operands: Operands) -> usize {
     match operands {
-        Operands::F32 | Operands::Bf16 => 0,
-        Operands::I8 => TILE_PANELS * 2 * operands.lines(DEPTH),
+        Operands::F32 => 0,
+        Operands::Bf16 | Operands::I8 => TILE_PANELS * 2 * operands.lines(operands.depth()),
     }
 }
 
@@ -179,7 +179,7 @@ struct Block<'a, P> {
     product: &'a P,
     /// Scales of all rows, when they become integers.
     scales: &'a [Scale],
-    /// A few panels of integers of the current block, widened where that is needed.
+    /// A few panels of the current block, widened where that is needed.
     panels: &'a mut [f32],
     /// The rows of x in the current block of columns, [`STRIDE`] apart.
     x: &'a mut [f32],
@@ -226,7 +226,7 @@ impl<P: Product> Block<'_, P> {
                     if S::DOT {
                         bf16::pair_up(&mut out[..even]);
                     } else {
-                        bf16::round_all(&mut out[..even]);
+                        bf16::round_pairs(&mut out[..even]);
                     }
                 }
                 Operands::I8 => {
@@ -248,21 +248,22 @@ impl<P: Product> Block<'_, P> {
         let (first, stride) = (self.columns.start / LANES, sums_stride(&self.columns));
         let operands = self.weight.operands();
         let stored = operands.lines(depth.len());
-        let (lines, a_depth) = match operands {
-            Operands::I8 if !S::QUADS => (2 * stored, 1),
-            Operands::Bf16 if !S::DOT => (stored, 2),
-            Operands::F32 | Operands::Bf16 | Operands::I8 => (stored, 1),
+        let (lines, terms) = match operands {
+            Operands::F32 => (stored, Terms::Whole),
+            Operands::Bf16 if S::DOT => (stored, Terms::Pairs),
+            Operands::Bf16 => (2 * stored, Terms::Whole),
+            Operands::I8 if S::QUADS => (stored, Terms::Integers),
+            Operands::I8 => (2 * stored, Terms::Integers),
         };
         let ahead = (S::PANELS * stored).div_ceil(rows / S::ROWS);
         for panel in (0..panels).step_by(S::PANELS) {
             let count = S::PANELS.min(panels - panel);
             let weight = self.weight.lines(depth.clone(), first + panel);
             let mut next = weight.as_ptr().wrapping_add(S::PANELS * stored);
-            let b = match operands {
-                Operands::I8 if !S::QUADS => {
-                    widen_panels(&weight[..count * stored], stored, self.panels)
-                }
-                Operands::F32 | Operands::Bf16 | Operands::I8 => weight.as_ptr().cast(),
+            let b = if lines == stored {
+                weight.as_ptr().cast()
+            } else {
+                widen_panels(operands, &weight[..count * stored], stored, self.panels)
             };
             for row in (0..rows).step_by(S::ROWS) {
                 for _ in 0..ahead {
@@ -272,7 +273,7 @@ impl<P: Product> Block<'_, P> {
                 let tile = Tile {
                     depth: lines,
                     a: self.x[row * STRIDE..].as_ptr(),
-                    a_depth,
+                    a_depth: 1,
                     b,
                     b_depth: LANES,
                     b_panel: lines * LANES,
@@ -283,13 +284,7 @@ impl<P: Product> Block<'_, P> {
                 // SAFETY: `x` and `sums` hold all rows of a tile, TILE_ROWS being at least S::ROWS;
                 // that many panels follow in the weight or its widened copy and in the sums, each of
                 // `lines` lines.
-                unsafe {
-                    match operands {
-                        Operands::F32 => simd.tile::<STRIDE>(count, &tile, Terms::Whole),
-                        Operands::Bf16 => simd.pair_tile::<STRIDE>(count, &tile),
-                        Operands::I8 => simd.tile::<STRIDE>(count, &tile, Terms::Integers),
-                    }
-                }
+                unsafe { simd.tile::<STRIDE>(count, &tile, terms) };
             }
         }
     }
@@ -334,12 +329,20 @@ fn pack_integers<S: Simd>(terms: &[f32], scale: Scale, out: &mut [f32]) {
 
 /// Widens panels of `stored` lines to `wide`, and returns where they begin.
 #[inline(always)]
-fn widen_panels(panels: &[Line], stored: usize, wide: &mut [f32]) -> *const f32 {
+fn widen_panels(
+    operands: Operands,
+    panels: &[Line],
+    stored: usize,
+    wide: &mut [f32],
+) -> *const f32 {
     let stored = stored * LANES;
     if stored > 0 {
         let panels = elements(panels).chunks_exact(stored);
         for (panel, wide) in panels.zip(wide.chunks_exact_mut(2 * stored)) {
-            int8::widen(panel, wide);
+            match operands {
+                Operands::F32 | Operands::Bf16 => bf16::widen(panel, wide),
+                Operands::I8 => int8::widen(panel, wide),
+            }
         }
     }
     wide.as_ptr()

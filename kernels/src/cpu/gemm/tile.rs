@@ -53,10 +53,6 @@ pub(in crate::cpu) enum Terms {
     Integers,
     /// Pairs of bf16, both numbers by [`Simd::dot`].
     Pairs,
-    /// The second numbers of pairs of bf16, with f32.
-    Odd,
-    /// The first numbers of pairs of bf16, with f32.
-    Even,
 }
 
 /// The tiles of an instruction set, as large as its registers allow.
@@ -80,13 +76,6 @@ pub(in crate::cpu) trait Micro: Simd {
     /// # Safety
     /// `1 <= panels <= PANELS`, and the pointers as said above.
     unsafe fn tile<const ROW: usize>(self, panels: usize, tile: &Tile, terms: Terms);
-
-    /// As `tile`, each element of `b` being a pair of bf16, the second of which is added first. `a`
-    /// holds pairs too where [`Simd::DOT`], else two f32 for each.
-    ///
-    /// # Safety
-    /// As for `tile`.
-    unsafe fn pair_tile<const ROW: usize>(self, panels: usize, tile: &Tile);
 
     /// Computes `NARROW_ROWS` rows of `NARROW_PANELS` panels.
     ///
@@ -115,27 +104,6 @@ impl<const VNNI: bool, const BF16: bool> Micro for Avx512<VNNI, BF16> {
     }
 
     #[inline(always)]
-    unsafe fn pair_tile<const ROW: usize>(self, panels: usize, tile: &Tile) {
-        // SAFETY: the caller's promise; the second half is rows 7 to 13.
-        unsafe {
-            if panels == 1 {
-                compute_pairs::<Self, ROW, 14, 1>(self, tile);
-            } else if BF16 {
-                compute_pairs::<Self, ROW, 14, 2>(self, tile);
-            } else {
-                // Widened columns need registers, so half of the rows at a time.
-                let half = Tile {
-                    a: tile.a.wrapping_add(7 * ROW),
-                    c: tile.c.wrapping_add(7 * tile.c_row),
-                    ..*tile
-                };
-                compute_pairs::<Self, ROW, 7, 2>(self, tile);
-                compute_pairs::<Self, ROW, 7, 2>(self, &half);
-            }
-        }
-    }
-
-    #[inline(always)]
     unsafe fn narrow_tile<const ROW: usize>(self, tile: &Tile, terms: Terms) {
         // SAFETY: the caller's promise.
         unsafe { compute::<Self, ROW, 8, 3>(self, tile, terms) };
@@ -156,12 +124,6 @@ impl Micro for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn pair_tile<const ROW: usize>(self, _panels: usize, tile: &Tile) {
-        // SAFETY: the caller's promise.
-        unsafe { compute_pairs::<Self, ROW, 6, 2>(self, tile) };
-    }
-
-    #[inline(always)]
     unsafe fn narrow_tile<const ROW: usize>(self, tile: &Tile, terms: Terms) {
         // SAFETY: the caller's promise.
         unsafe { compute::<Self, ROW, 6, 2>(self, tile, terms) };
@@ -178,12 +140,6 @@ impl Micro for Portable {
     unsafe fn tile<const ROW: usize>(self, _panels: usize, tile: &Tile, terms: Terms) {
         // SAFETY: the caller's promise.
         unsafe { compute::<Self, ROW, 2, 1>(self, tile, terms) };
-    }
-
-    #[inline(always)]
-    unsafe fn pair_tile<const ROW: usize>(self, _panels: usize, tile: &Tile) {
-        // SAFETY: the caller's promise.
-        unsafe { compute_pairs::<Self, ROW, 2, 1>(self, tile) };
     }
 
     #[inline(always)]
@@ -209,37 +165,6 @@ unsafe fn compute<S: Simd, const ROW: usize, const ROWS: usize, const VECTORS: u
     for _ in 0..tile.depth {
         // SAFETY: inside the panels and the rows, by the caller's promise.
         unsafe { step::<S, ROW, ROWS, VECTORS>(s, a, b, &offsets, &mut sums, terms) };
-        (a, b) = (a.wrapping_add(tile.a_depth), b.wrapping_add(tile.b_depth));
-    }
-    // SAFETY: the caller's promise.
-    unsafe { finish(s, tile, &sums) };
-}
-
-/// As [`compute`], over pairs of bf16.
-///
-/// # Safety
-/// As for [`Micro`].
-#[inline(always)]
-unsafe fn compute_pairs<S: Simd, const ROW: usize, const ROWS: usize, const VECTORS: usize>(
-    s: S,
-    tile: &Tile,
-) {
-    let offsets = begin::<S, ROWS, VECTORS>(s, tile);
-    let mut sums = [[s.splat(0.0); VECTORS]; ROWS];
-    let (mut a, mut b) = (tile.a, tile.b);
-    for _ in 0..tile.depth {
-        // SAFETY: inside the panels and the rows, by the caller's promise.
-        unsafe {
-            if S::DOT {
-                step::<S, ROW, ROWS, VECTORS>(s, a, b, &offsets, &mut sums, Terms::Pairs);
-            } else {
-                // One half of all pairs after the other, so that the widened columns fit the
-                // registers.
-                let second = a.add(1);
-                step::<S, ROW, ROWS, VECTORS>(s, second, b, &offsets, &mut sums, Terms::Odd);
-                step::<S, ROW, ROWS, VECTORS>(s, a, b, &offsets, &mut sums, Terms::Even);
-            }
-        }
         (a, b) = (a.wrapping_add(tile.a_depth), b.wrapping_add(tile.b_depth));
     }
     // SAFETY: the caller's promise.
@@ -276,12 +201,7 @@ unsafe fn step<S: Simd, const ROW: usize, const ROWS: usize, const VECTORS: usiz
     let mut columns = [s.splat(0.0); VECTORS];
     for (column, &offset) in columns.iter_mut().zip(offsets) {
         // SAFETY: the caller's promise.
-        let v = unsafe { s.load(b.add(offset)) };
-        *column = match terms {
-            Terms::Whole | Terms::Integers | Terms::Pairs => v,
-            Terms::Odd => s.odd(v),
-            Terms::Even => s.even(v),
-        };
+        *column = unsafe { s.load(b.add(offset)) };
     }
     for (r, sums) in sums.iter_mut().enumerate() {
         // SAFETY: the caller's promise.
@@ -290,7 +210,7 @@ unsafe fn step<S: Simd, const ROW: usize, const ROWS: usize, const VECTORS: usiz
             *sum = match terms {
                 Terms::Pairs => s.dot(a, column, *sum),
                 Terms::Integers => s.dot_integers(a, column, *sum),
-                Terms::Whole | Terms::Odd | Terms::Even => s.mul_add(a, column, *sum),
+                Terms::Whole => s.mul_add(a, column, *sum),
             };
         }
     }
