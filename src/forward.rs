@@ -1,6 +1,6 @@
 //! One transformer forward on the caller's tensors.
 
-use crate::request::{Granularity, Part, Precision, Request};
+use crate::request::{Activations, Granularity, Part, Precision, Request};
 use crate::{Degrees, Error, Extents, Model, tensors};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -113,6 +113,7 @@ impl ForwardInputs {
             mesh: cut.degrees.mesh(&extents)?,
             granularity: cut.granularity,
             precision: cut.precision,
+            activations: Activations::default(),
         })
     }
 

@@ -1,6 +1,6 @@
 //! What a generation is asked for, what it gives, and what it compiles.
 
-use crate::request::{Granularity, Guidance, Part, Precision, Request, Solver};
+use crate::request::{Activations, Granularity, Guidance, Part, Precision, Request, Solver};
 use crate::{Degrees, Error, Extents, Model};
 use terrace_models::folder::Component;
 use terrace_models::scheduler::GuidanceMode;
@@ -142,6 +142,7 @@ pub fn step_request(model: &Model, request: &GenerateRequest) -> Result<Request,
         mesh: request.degrees.mesh(&extents)?,
         granularity: request.granularity,
         precision: request.precision,
+        activations: Activations::default(),
     })
 }
 

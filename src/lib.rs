@@ -51,7 +51,7 @@ pub use forward::{Cut, ForwardInputs};
 pub use generate::{GenerateRequest, Generated, Prompts, Sampling, step_request};
 pub use model::Model;
 pub use pipeline::{Pipeline, decode_request};
-pub use request::{Granularity, Guidance, Part, Precision, Request, Solver};
+pub use request::{Activations, Granularity, Guidance, Part, Precision, Request, Solver};
 pub use runner::Runner;
 pub use terrace_compiler::ir::Graph;
 pub use terrace_models::folder::Component;

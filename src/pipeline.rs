@@ -8,7 +8,7 @@ use crate::generate::{
     GenerateRequest, Generated, Prompts, Sampling, StepPart, check_sampling, check_text_length,
     step_request,
 };
-use crate::request::{Granularity, Guidance, Part, Precision, Request};
+use crate::request::{Activations, Granularity, Guidance, Part, Precision, Request};
 use crate::{Cut, Error, ForwardInputs, Model, Runner};
 use std::sync::Arc;
 use std::time::Instant;
@@ -60,7 +60,7 @@ impl Pipeline {
     /// # Errors
     /// The size, a degree or the model is not served.
     pub fn step_request(&self, request: &GenerateRequest) -> Result<Request, Error> {
-        step_request(&self.model, request)
+        Ok(step_request(&self.model, request)?.on(self.runner.device()))
     }
 
     /// Generates a video.
@@ -172,7 +172,9 @@ impl Pipeline {
             mesh: Mesh::ONE,
             granularity: Granularity::default(),
             precision,
+            activations: Activations::default(),
         }
+        .on(self.runner.device())
         .compile()?;
         let weights = self.model.weights(Component::TextEncoder)?;
         self.runner
@@ -186,7 +188,9 @@ impl Pipeline {
     /// The model has no VAE, the latents do not fit it, or a rank fails.
     pub fn decode(&self, latents: &HostTensor, precision: Precision) -> Result<HostTensor, Error> {
         let config = self.model.vae()?;
-        let plan = decode_request(&self.model, latents, precision)?.compile()?;
+        let plan = decode_request(&self.model, latents, precision)?
+            .on(self.runner.device())
+            .compile()?;
         let weights = self.model.weights(Component::Vae)?;
         let mut latents = latents.clone();
         config.unscale(latents.as_f32_mut()?);
@@ -199,7 +203,10 @@ impl Pipeline {
     /// # Errors
     /// The inputs do not fit the model, a degree is not served, or a rank fails.
     pub fn forward(&self, inputs: &ForwardInputs, cut: &Cut) -> Result<HostTensor, Error> {
-        let plan = inputs.request(&self.model, cut)?.compile()?;
+        let plan = inputs
+            .request(&self.model, cut)?
+            .on(self.runner.device())
+            .compile()?;
         let weights = self.model.weights(Component::Transformer)?;
         self.runner.run(plan, &weights, &inputs.ports(), "sample")
     }
@@ -297,6 +304,7 @@ pub fn decode_request(
         mesh: Mesh::ONE,
         granularity: Granularity::default(),
         precision,
+        activations: Activations::default(),
     })
 }
 

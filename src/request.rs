@@ -3,7 +3,7 @@
 //! A request is plain data and written into the header of its plan as canonical JSON, so that a plan
 //! can be compiled again, shown pass by pass, and told apart from the plan of another model.
 
-use crate::Error;
+use crate::{Device, Error};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -39,9 +39,28 @@ pub struct Request {
     pub granularity: Granularity,
     /// Element type of matrix products and convolutions.
     pub precision: Precision,
+    /// Element type of everything between them.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub activations: Activations,
 }
 
-/// Element type of matrix products and convolutions; sums and everything between them are f32.
+/// Element type of the tensors between matrix products and convolutions. What callers give and get,
+/// positions, times and what the scheduler computes are f32 in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activations {
+    /// Single precision.
+    #[default]
+    F32,
+    /// That of the products where they are in 16 bits, single precision elsewhere.
+    OfProducts,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// Element type of matrix products and convolutions; sums are f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -324,7 +343,7 @@ impl Request {
             mesh: self.mesh,
             granularity: self.granularity.into(),
             dtype: self.precision.into(),
-            activations: DType::F32,
+            activations: self.between_products(),
         };
         let provenance = Provenance {
             producer: PRODUCER.to_owned(),
@@ -338,6 +357,29 @@ impl Request {
             &provenance,
             observe,
         )?)
+    }
+
+    /// The request as `device` runs it: where its kernels take activations in 16 bits, they have the type
+    /// of the products.
+    #[must_use]
+    pub fn on(self, device: &Device) -> Self {
+        let activations = match device {
+            Device::Cpu | Device::Wgpu { .. } => Activations::F32,
+            Device::Cuda { .. } => Activations::OfProducts,
+        };
+        Self {
+            activations,
+            ..self
+        }
+    }
+
+    fn between_products(&self) -> DType {
+        match (self.activations, self.precision) {
+            (Activations::OfProducts, Precision::Bf16) => DType::Bf16,
+            (Activations::F32, _) | (Activations::OfProducts, Precision::F32 | Precision::Int8) => {
+                DType::F32
+            }
+        }
     }
 
     /// Compiles the request.
@@ -410,4 +452,34 @@ fn model_fingerprint(config: &Value) -> String {
         .map(|b| format!("{b:02x}"))
         .collect();
     format!("{class} {hash}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{GenerateRequest, Model, step_request};
+
+    /// Bytes of the demo's denoising step as a device runs it, and whether a buffer is in bf16.
+    fn step(precision: Precision, device: &Device) -> (String, bool) {
+        let model = Model::demo().unwrap();
+        let mut asked = GenerateRequest::new(&model, "").unwrap();
+        asked.precision = precision;
+        let request = step_request(&model, &asked).unwrap().on(device);
+        let plan = request.compile().unwrap();
+        let mut buffers = plan.ranks.iter().flat_map(|rank| &rank.buffers);
+        let narrow = buffers.any(|buffer| buffer.dtype == DType::Bf16);
+        (request.canonical(), narrow)
+    }
+
+    #[test]
+    fn activations_follow_the_products_on_cuda_alone() {
+        let cuda = Device::Cuda { gpus: vec![0] };
+        assert!(step(Precision::Bf16, &cuda).1);
+        assert!(!step(Precision::F32, &cuda).1);
+        let (text, narrow) = step(Precision::Bf16, &Device::Cpu);
+        assert!(!narrow);
+        // What the CPU runs is asked for as before.
+        assert!(!text.contains("activations"));
+        assert!(step(Precision::Bf16, &cuda).0.contains("activations"));
+    }
 }

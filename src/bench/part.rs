@@ -30,7 +30,7 @@ pub fn part(
     runner: &Runner,
     repeat: Repeat,
 ) -> Result<Measured, Error> {
-    let plan = Arc::new(request.compile()?);
+    let plan = Arc::new(request.clone().on(runner.device()).compile()?);
     let checkpoint = match weights {
         Weights::Noise => Checkpoint::noise(&plan, SEED)?,
         Weights::Of(model) => model.weights(request.part.component())?,
