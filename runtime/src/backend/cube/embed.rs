@@ -19,16 +19,7 @@ pub(super) fn calls<P: Places>(b: &Binder<'_, P>, device: &For<P>, call: &Kernel
     match call {
         KernelCall::Embedding {
             width, vocabulary, ..
-        } => {
-            let tokens = TokenEmbedding {
-                vocabulary: *vocabulary,
-                width: *width,
-                ids: b.operand("ids")?,
-                table: b.weight("table")?,
-                y: b.operand("y")?,
-            };
-            Ok(tokens.calls(device)?)
-        }
+        } => tokens(b, device, *vocabulary, *width),
         KernelCall::RelativeBias {
             heads,
             q_rows,
@@ -56,19 +47,7 @@ pub(super) fn calls<P: Places>(b: &Binder<'_, P>, device: &For<P>, call: &Kernel
             video_rows,
             width,
             ..
-        } => {
-            let join = Join {
-                batch: *batch,
-                text_rows: *text_rows,
-                video_rows: *video_rows,
-                width: *width,
-                text: b.operand("text")?,
-                video: b.operand("video")?,
-                positions: b.source("positions")?,
-                y: b.operand("y")?,
-            };
-            Ok(join.calls(device)?)
-        }
+        } => join(b, device, [*batch, *text_rows, *video_rows, *width]),
         KernelCall::Linear { .. }
         | KernelCall::NormModulate { .. }
         | KernelCall::GateAdd { .. }
@@ -87,6 +66,38 @@ pub(super) fn calls<P: Places>(b: &Binder<'_, P>, device: &For<P>, call: &Kernel
         | KernelCall::Advance { .. }
         | KernelCall::Noise { .. } => Err(b.other_family()),
     }
+}
+
+fn tokens<P: Places>(
+    b: &Binder<'_, P>,
+    device: &For<P>,
+    vocabulary: usize,
+    width: usize,
+) -> Calls<P> {
+    let tokens = TokenEmbedding {
+        vocabulary,
+        width,
+        ids: b.operand("ids")?,
+        table: b.weight("table")?,
+        y: b.operand("y")?,
+    };
+    Ok(tokens.calls(device)?)
+}
+
+/// `sizes`: batch, text rows, video rows, width.
+fn join<P: Places>(b: &Binder<'_, P>, device: &For<P>, sizes: [usize; 4]) -> Calls<P> {
+    let [batch, text_rows, video_rows, width] = sizes;
+    let join = Join {
+        batch,
+        text_rows,
+        video_rows,
+        width,
+        text: b.operand("text")?,
+        video: b.operand("video")?,
+        positions: b.source("positions")?,
+        y: b.operand("y")?,
+    };
+    Ok(join.calls(device)?)
 }
 
 fn relative_bias<P: Places>(b: &Binder<'_, P>, device: &For<P>, shape: RelativeShape) -> Calls<P> {

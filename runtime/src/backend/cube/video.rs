@@ -17,18 +17,7 @@ pub(super) fn calls<P: Places>(b: &Binder<'_, P>, device: &For<P>, call: &Kernel
             frame_len,
             keep,
             ..
-        } => {
-            let cache = ConvCache {
-                batch: *batch,
-                frames: *frames,
-                frame: *frame_len,
-                keep: *keep,
-                cache: b.maybe("cache")?,
-                x: b.operand("x")?,
-                y: b.operand("y")?,
-            };
-            Ok(cache.calls(device)?)
-        }
+        } => conv_cache(b, device, [*batch, *frames, *frame_len, *keep]),
         KernelCall::GroupNorm {
             batch,
             grid,
@@ -54,20 +43,8 @@ pub(super) fn calls<P: Places>(b: &Binder<'_, P>, device: &For<P>, call: &Kernel
             time,
             ..
         } => {
-            let upsample = Upsample {
-                batch: *batch,
-                frames: *frames,
-                height: *height,
-                width: *width,
-                channels: *channels,
-                time: match time {
-                    UpsampleTime::Keep => TimeMode::Keep,
-                    UpsampleTime::Double => TimeMode::Double,
-                },
-                x: b.operand("x")?,
-                y: b.operand("y")?,
-            };
-            Ok(upsample.calls(device)?)
+            let sizes = [*batch, *frames, *height, *width, *channels];
+            upsample(b, device, sizes, *time)
         }
         KernelCall::Linear { .. }
         | KernelCall::NormModulate { .. }
@@ -110,6 +87,45 @@ fn conv3d<P: Places>(b: &Binder<'_, P>, device: &For<P>, shape: ConvShape) -> Ca
         y: b.operand("y")?,
     };
     Ok(conv.calls(device)?)
+}
+
+/// `sizes`: batch, frames, elements of a frame, frames kept.
+fn conv_cache<P: Places>(b: &Binder<'_, P>, device: &For<P>, sizes: [usize; 4]) -> Calls<P> {
+    let [batch, frames, frame, keep] = sizes;
+    let cache = ConvCache {
+        batch,
+        frames,
+        frame,
+        keep,
+        cache: b.maybe("cache")?,
+        x: b.operand("x")?,
+        y: b.operand("y")?,
+    };
+    Ok(cache.calls(device)?)
+}
+
+/// `sizes`: batch, frames, height, width, channels.
+fn upsample<P: Places>(
+    b: &Binder<'_, P>,
+    device: &For<P>,
+    sizes: [usize; 5],
+    time: UpsampleTime,
+) -> Calls<P> {
+    let [batch, frames, height, width, channels] = sizes;
+    let upsample = Upsample {
+        batch,
+        frames,
+        height,
+        width,
+        channels,
+        time: match time {
+            UpsampleTime::Keep => TimeMode::Keep,
+            UpsampleTime::Double => TimeMode::Double,
+        },
+        x: b.operand("x")?,
+        y: b.operand("y")?,
+    };
+    Ok(upsample.calls(device)?)
 }
 
 fn group_norm<P: Places>(
