@@ -67,6 +67,8 @@ pub enum Precision {
     /// Single precision.
     #[default]
     F32,
+    /// IEEE half precision, on GPUs. The text encoder, whose activations leave its range, keeps them in f32.
+    F16,
     /// The upper half of an f32.
     Bf16,
     /// Integers of 8 bits with scales for the products over the joint sequence, bf16 elsewhere.
@@ -219,6 +221,7 @@ impl From<Precision> for DType {
     fn from(precision: Precision) -> Self {
         match precision {
             Precision::F32 => Self::F32,
+            Precision::F16 => Self::F16,
             Precision::Bf16 => Self::Bf16,
             Precision::Int8 => Self::I8,
         }
@@ -364,8 +367,8 @@ impl Request {
     #[must_use]
     pub fn on(self, device: &Device) -> Self {
         let activations = match device {
-            Device::Cpu | Device::Wgpu { .. } => Activations::F32,
-            Device::Cuda { .. } => Activations::OfProducts,
+            Device::Cpu => Activations::F32,
+            Device::Wgpu { .. } | Device::Cuda { .. } => Activations::OfProducts,
         };
         Self {
             activations,
@@ -374,11 +377,12 @@ impl Request {
     }
 
     fn between_products(&self) -> DType {
-        match (self.activations, self.precision) {
-            (Activations::OfProducts, Precision::Bf16) => DType::Bf16,
-            (Activations::F32, _) | (Activations::OfProducts, Precision::F32 | Precision::Int8) => {
-                DType::F32
-            }
+        match (self.activations, self.precision, &self.part) {
+            (Activations::OfProducts, Precision::Bf16, _) => DType::Bf16,
+            (Activations::OfProducts, Precision::F16, Part::TextEncoder { .. }) => DType::F32,
+            (Activations::OfProducts, Precision::F16, _) => DType::F16,
+            (Activations::OfProducts, Precision::F32 | Precision::Int8, _)
+            | (Activations::F32, _, _) => DType::F32,
         }
     }
 

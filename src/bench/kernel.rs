@@ -1,6 +1,6 @@
 //! The two kernels that a transformer spends its time in, alone: matrix product and attention.
 
-use super::{Limit, Measured, Repeat, measure, timed};
+use super::{Limit, Measured, Repeat, measure, operands, timed};
 use crate::{Error, Precision, tensors};
 use terrace_kernels::cpu::{
     Attention, AttentionProducts, HeadsView, HeadsViewMut, Linear, LinearEpilogue, Operands,
@@ -47,32 +47,26 @@ pub fn gemm(
     let weight = tensors::noise(vec![n, k])?;
     let threads = options.threads_per_rank(1);
     let lane = Cpu::pool(Rank(0), threads)?;
-    let weight = Cpu.enter(&lane, || match precision {
-        Precision::F32 => PackedLinear::pack(n, k, weight.as_f32()?).map_err(Error::from),
-        Precision::Bf16 => PackedLinear::pack_bf16(n, k, weight.as_f32()?).map_err(Error::from),
-        Precision::Int8 => PackedLinear::pack_i8(n, k, weight.as_f32()?).map_err(Error::from),
+    let (operands, weight) = (operands(precision)?, weight.as_f32()?);
+    let weight = Cpu.enter(&lane, || {
+        PackedLinear::pack_with(operands, n, k, |row, column| weight[row * k + column])
     })?;
     let x = tensors::noise(vec![rows, k])?;
     let x = x.as_f32()?;
     let mut y = HostTensor::zeros(vec![rows, n], DType::F32)?;
     let y = y.as_f32_mut()?;
     let flops = flops(&[2, rows, k, n]);
-    measure(
-        repeat,
-        Limit::Threads(threads, precision.into()),
-        flops,
-        || {
-            let linear = Linear {
-                rows,
-                x,
-                weight: &weight,
-                bias: None,
-                epilogue: LinearEpilogue::None,
-                y: &mut *y,
-            };
-            Ok(timed(|| Cpu.enter(&lane, || linear.run()))?)
-        },
-    )
+    measure(repeat, Limit::Threads(threads, operands), flops, || {
+        let linear = Linear {
+            rows,
+            x,
+            weight: &weight,
+            bias: None,
+            epilogue: LinearEpilogue::None,
+            y: &mut *y,
+        };
+        Ok(timed(|| Cpu.enter(&lane, || linear.run()))?)
+    })
 }
 
 /// Measures an attention whose queries, keys and values lie in one matrix, as the transformer has them.
@@ -104,9 +98,9 @@ pub fn attention(
     let threads = options.threads_per_rank(1);
     let lane = Cpu::pool(Rank(0), threads)?;
     let flops = flops(&[4, heads, tokens, tokens, head_dim]);
-    let (products, operands) = match precision {
-        Precision::F32 => (AttentionProducts::F32, Operands::F32),
-        Precision::Bf16 | Precision::Int8 => (AttentionProducts::Bf16, Operands::Bf16),
+    let (products, operands) = match operands(precision)? {
+        Operands::F32 => (AttentionProducts::F32, Operands::F32),
+        Operands::Bf16 | Operands::I8 => (AttentionProducts::Bf16, Operands::Bf16),
     };
     measure(repeat, Limit::Threads(threads, operands), flops, || {
         let attention = Attention {

@@ -13,9 +13,10 @@ pub use part::{Weights, part};
 use crate::{Error, Precision};
 use std::time::{Duration, Instant};
 use terrace_kernels::cpu::{Operands, instruction_set, peak_flops};
-use terrace_plan::Rank;
+use terrace_plan::{DType, Rank};
 use terrace_runtime::backend::Backend;
 use terrace_runtime::backend::cpu::Cpu;
+use terrace_runtime::{ResolveFault, RuntimeError};
 
 /// Time that one measurement of the peak takes.
 const PEAK: Duration = Duration::from_millis(240);
@@ -140,12 +141,15 @@ fn timed<E>(job: impl FnOnce() -> Result<(), E>) -> Result<Duration, E> {
     Ok(begun.elapsed())
 }
 
-impl From<Precision> for Operands {
-    fn from(precision: Precision) -> Self {
-        match precision {
-            Precision::F32 => Self::F32,
-            Precision::Bf16 => Self::Bf16,
-            Precision::Int8 => Self::I8,
+/// What the CPU's products of this precision multiply.
+fn operands(precision: Precision) -> Result<Operands, Error> {
+    match precision {
+        Precision::F32 => Ok(Operands::F32),
+        Precision::Bf16 => Ok(Operands::Bf16),
+        Precision::Int8 => Ok(Operands::I8),
+        Precision::F16 => {
+            let fault = ResolveFault::WeightType { found: DType::F16 };
+            Err(RuntimeError::from(fault).into())
         }
     }
 }

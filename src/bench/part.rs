@@ -1,6 +1,6 @@
 //! A model part, compiled and run as a generation runs it.
 
-use super::{Limit, Measured, Repeat, measure, timed};
+use super::{Limit, Measured, Repeat, measure, operands, timed};
 use crate::{Device, Error, Model, Request, Runner, tensors};
 use std::sync::Arc;
 use terrace_plan::{DType, Port, explain::Explanation};
@@ -51,7 +51,7 @@ pub fn part(
     let limit = match runner.device() {
         Device::Cpu => {
             let threads = runner.options().threads_per_rank(ranks);
-            Limit::Threads(threads.saturating_mul(ranks), request.precision.into())
+            Limit::Threads(threads.saturating_mul(ranks), operands(request.precision)?)
         }
         Device::Wgpu { .. } | Device::Cuda { .. } => Limit::Unknown,
     };

@@ -346,6 +346,8 @@ pub struct Precision {
 pub enum DType {
     /// Single precision.
     F32,
+    /// IEEE half precision, on GPUs.
+    F16,
     /// The upper half of an f32.
     Bf16,
     /// Integers of 8 bits in the transformer's blocks, bf16 elsewhere.

@@ -96,6 +96,7 @@ impl args::Precision {
     fn read(&self) -> Precision {
         match self.dtype {
             args::DType::F32 => Precision::F32,
+            args::DType::F16 => Precision::F16,
             args::DType::Bf16 => Precision::Bf16,
             args::DType::Int8 => Precision::Int8,
         }

@@ -65,7 +65,7 @@ pub enum ResolveFault {
     },
     /// The device has no products of this element type.
     #[error(
-        "weights of products are f32 or bf16 on the cpu, the plan has {found}; compile it with \
+        "weights of products are f32, bf16 or i8 on the cpu, the plan has {found}; compile it with \
          another --dtype, or run it on the device that it was compiled for"
     )]
     WeightType {

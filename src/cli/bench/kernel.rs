@@ -31,7 +31,7 @@ pub fn attention(args: args::Attention, console: &Console) -> Result<(), Error> 
         head_dim,
     };
     let precision = match args.precision.read() {
-        precision @ (Precision::F32 | Precision::Bf16) => precision,
+        precision @ (Precision::F32 | Precision::F16 | Precision::Bf16) => precision,
         // Attention has no products of integers.
         Precision::Int8 => Precision::Bf16,
     };
