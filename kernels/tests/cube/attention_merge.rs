@@ -65,6 +65,7 @@ fn whole(dim: usize, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
         kv_rows: keys,
         head_dim: dim,
         scale: 1.0,
+        products: cpu::AttentionProducts::F32,
         q: view(q, ROWS),
         k: view(k, keys),
         v: view(v, keys),

@@ -97,14 +97,14 @@ pub(super) fn product<E: Float, W: Float, N: Size, M: Size>(
     let mut factors = SharedMemory::<Vector<f32, Const<4>>>::new(comptime!(DEPTH * columns));
     let (cin, cout) = (sizes[4] as usize, sizes[5] as usize);
     let tiles = cout.div_ceil(comptime!(tile.columns()));
-    let first_column = CUBE_POS % tiles * columns;
-    let first_pixel = CUBE_POS / tiles * comptime!(tile.pixels());
+    let column = CUBE_POS % tiles * columns;
+    let pixel = CUBE_POS / tiles * comptime!(tile.pixels());
     // A grid may have cubes behind the last pixel.
     let depth = comptime!(form.taps()) * cin;
-    let depth = select(first_pixel < sizes[0] as usize, depth, 0usize);
+    let depth = select(pixel < sizes[0] as usize, depth, 0usize);
 
     let mut sums = zeros(tile);
-    let places = places(first_pixel, sizes, tile);
+    let places = places(pixel, sizes, tile);
     let (mut tap, mut channel) = (0usize, UNIT_POS as usize % QUADS * 4);
     let mut first = 0usize;
     while first < depth {
@@ -113,18 +113,9 @@ pub(super) fn product<E: Float, W: Float, N: Size, M: Size>(
             tap += 1;
         }
         load::<E, N>(
-            x,
-            cache,
-            &mut input,
-            &places,
-            first_pixel,
-            tap,
-            channel,
-            lead,
-            sizes,
-            form,
+            x, cache, &mut input, &places, pixel, tap, channel, lead, sizes, form,
         );
-        let begin = lead[2] as usize + first * tiles * columns + first_column;
+        let begin = lead[2] as usize + first * tiles * columns + column;
         load_factors::<W>(weight, &mut factors, begin, tiles * columns, tile);
         sync_cube();
         multiply(&input, &factors, &mut sums, tile);
@@ -132,17 +123,7 @@ pub(super) fn product<E: Float, W: Float, N: Size, M: Size>(
         first += DEPTH;
         channel += DEPTH;
     }
-    store::<E, M>(
-        &sums,
-        bias,
-        residual,
-        y,
-        first_pixel,
-        first_column,
-        lead,
-        sizes,
-        form,
-    );
+    store::<E, M>(&sums, bias, residual, y, pixel, column, lead, sizes, form);
 }
 
 /// The sums of a unit: for each of its pixels, its fours of output channels.

@@ -7,7 +7,7 @@ use super::lane::Lane;
 use super::route;
 use crate::RuntimeError;
 use terrace_kernels::cuda::{AttentionPlan, ConvPlan};
-use terrace_plan::{Action, BufferId, DType, Epilogue, KernelCall, RankPlan, Slot};
+use terrace_plan::{Action, DType, Epilogue, KernelCall, RankPlan, Slot};
 
 /// Bytes at whose multiples the parts of the scratch of a call begin.
 const ALIGNMENT: usize = 256;
@@ -56,10 +56,8 @@ pub(super) fn scratch(plan: &RankPlan, lane: &Lane) -> Result<usize, RuntimeErro
 }
 
 fn of_call(call: &KernelCall, plan: &RankPlan, lane: &Lane) -> Result<usize, RuntimeError> {
-    let dtype = |slot: Slot| {
-        let BufferId(buffer) = slot.buffer;
-        plan.buffers.get(buffer).map_or(DType::F32, |b| b.dtype)
-    };
+    let buffer = |slot: Slot| plan.buffers.get(slot.buffer.0);
+    let dtype = |slot| buffer(slot).map_or(DType::F32, |buffer| buffer.dtype);
     match call {
         KernelCall::Linear {
             rows,
