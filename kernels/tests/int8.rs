@@ -5,34 +5,9 @@
 
 mod common;
 
-use common::{bits, same_in_all_pools, values};
+use common::{bits, everywhere, linear, values};
 use terrace_kernels::KernelError;
 use terrace_kernels::cpu::*;
-
-fn linear(set: InstructionSet, rows: usize, x: &[f32], weight: &PackedLinear) -> Vec<f32> {
-    let mut y = vec![f32::NAN; rows * weight.n()];
-    Linear {
-        rows,
-        x,
-        weight,
-        bias: None,
-        epilogue: LinearEpilogue::None,
-        y: &mut y,
-    }
-    .run_with(set)
-    .unwrap();
-    y
-}
-
-/// Runs on every instruction set, in pools of several sizes; all must agree to the bit.
-fn everywhere(run: impl Fn(InstructionSet) -> Vec<f32> + Sync) -> Vec<f32> {
-    let mut first: Option<Vec<u32>> = None;
-    for set in InstructionSet::available() {
-        let y = same_in_all_pools(|| bits(&run(set)));
-        assert_eq!(first.get_or_insert_with(|| y.clone()), &y, "{set}");
-    }
-    first.unwrap().into_iter().map(f32::from_bits).collect()
-}
 
 /// The integers of a row and what they are multiples of.
 fn rounded(row: &[f32]) -> (Vec<i64>, f32) {

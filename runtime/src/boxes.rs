@@ -118,6 +118,23 @@ impl Boxes {
         self.boxes.iter()
     }
 
+    /// Applies the copies to bytes, of which an element has `size`, two or four.
+    ///
+    /// # Errors
+    /// As for [`Boxes::apply`].
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    pub(crate) fn apply_bytes(
+        &self,
+        size: usize,
+        src: &[u8],
+        dst: &mut [u8],
+    ) -> Result<(), RuntimeError> {
+        match size {
+            2 => self.apply(src.as_chunks::<2>().0, dst.as_chunks_mut::<2>().0),
+            _ => self.apply(src.as_chunks::<4>().0, dst.as_chunks_mut::<4>().0),
+        }
+    }
+
     /// Applies the copies to slices.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::fmt::Debug;
+use terrace_kernels::cpu::{InstructionSet, Linear, LinearEpilogue, PackedLinear};
 
 /// Reproducible values in [-1, 1), different for each `salt`.
 pub fn values(n: usize, salt: u64) -> Vec<f32> {
@@ -46,4 +47,30 @@ pub fn same_in_all_pools<T: PartialEq + Debug + Send>(f: impl Fn() -> T + Sync) 
 /// The bits of every element, for comparisons that must be exact.
 pub fn bits(x: &[f32]) -> Vec<u32> {
     x.iter().map(|v| v.to_bits()).collect()
+}
+
+/// A product without bias and epilogue.
+pub fn linear(set: InstructionSet, rows: usize, x: &[f32], weight: &PackedLinear) -> Vec<f32> {
+    let mut y = vec![f32::NAN; rows * weight.n()];
+    Linear {
+        rows,
+        x,
+        weight,
+        bias: None,
+        epilogue: LinearEpilogue::None,
+        y: &mut y,
+    }
+    .run_with(set)
+    .unwrap();
+    y
+}
+
+/// Runs on every instruction set, in pools of several sizes; all must agree to the bit.
+pub fn everywhere(run: impl Fn(InstructionSet) -> Vec<f32> + Sync) -> Vec<f32> {
+    let mut first: Option<Vec<u32>> = None;
+    for set in InstructionSet::available() {
+        let y = same_in_all_pools(|| bits(&run(set)));
+        assert_eq!(first.get_or_insert_with(|| y.clone()), &y, "{set}");
+    }
+    first.unwrap().into_iter().map(f32::from_bits).collect()
 }

@@ -6,6 +6,7 @@
 //! copies of a lane may return before they have ended; what the lane does later sees their results.
 //! Another lane sees them once it has waited for a [`Mark`] that was set behind them.
 
+mod args;
 pub mod cpu;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod cube;

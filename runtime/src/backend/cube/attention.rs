@@ -1,8 +1,8 @@
 //! Attention kernels over strided views of heads.
 
+use super::super::args;
 use super::{Binder, Buffer, Calls, For, Places};
 use crate::RuntimeError;
-use terrace_kernels::StepStage;
 use terrace_kernels::cube::{Attention, AttentionFinish, AttentionStep, HeadsView};
 use terrace_plan::{AttentionShape, Heads, KernelCall, Stage};
 
@@ -99,10 +99,7 @@ fn step<P: Places>(
         q: view(b, "q", q)?,
         k: view(b, "k", k)?,
         v: view(b, "v", v)?,
-        stage: match stage {
-            Stage::First => StepStage::First,
-            Stage::Next => StepStage::Next,
-        },
+        stage: args::stage(stage),
         state: b.operand("state")?,
     };
     Ok(step.calls(device)?)

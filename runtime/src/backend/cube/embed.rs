@@ -2,18 +2,13 @@
 //!
 //! Invariant: what needs double precision is computed on the host, once, and handed over as constants.
 
+use super::super::args;
 use super::{Binder, Calls, For, Places};
-use terrace_kernels::cpu::{
-    Axis, GridAxis as KernelAxis, PositionKind as KernelPositions, SinCosOrder,
-};
 use terrace_kernels::cube::{
     Join, PositionShape, PositionTable, RelativeBias, RelativeShape, TimestepEmbedding,
     TimestepShape, TokenEmbedding,
 };
-use terrace_plan::{GridAxis, KernelCall, PositionColumns, PositionKind, SinusoidOrder};
-
-/// Longest period of the sinusoids (diffusers 0.42, `get_timestep_embedding`).
-const MAX_PERIOD: f64 = 10_000.0;
+use terrace_plan::{KernelCall, SinusoidOrder};
 
 pub(super) fn calls<P: Places>(b: &Binder<'_, P>, device: &For<P>, call: &KernelCall) -> Calls<P> {
     match call {
@@ -119,12 +114,9 @@ fn timestep<P: Places>(
 ) -> Calls<P> {
     let shape = TimestepShape {
         dim,
-        order: match order {
-            SinusoidOrder::SinCos => SinCosOrder::SinCos,
-            SinusoidOrder::CosSin => SinCosOrder::CosSin,
-        },
+        order: args::order(order),
         downscale_freq_shift: shift as f32,
-        max_period: MAX_PERIOD,
+        max_period: args::MAX_PERIOD,
     };
     let embedding = TimestepEmbedding {
         frequencies: b.floats(&shape.frequencies()?)?,
@@ -150,11 +142,8 @@ fn position_table<P: Places>(b: &Binder<'_, P>, device: &For<P>, call: &KernelCa
         return Err(b.other_family());
     };
     let shape = PositionShape {
-        kind: match *kind {
-            PositionKind::SinCos => KernelPositions::SinCos,
-            PositionKind::Rotary { theta } => KernelPositions::Rotary { theta },
-        },
-        columns: columns.iter().map(axis).collect(),
+        kind: args::positions(*kind),
+        columns: args::axes(columns),
         t: *t,
         grid_w: *grid_w,
         // `KernelCall::operands` has proved that the sum fits.
@@ -169,17 +158,4 @@ fn position_table<P: Places>(b: &Binder<'_, P>, device: &For<P>, call: &KernelCa
         y: b.operand("y")?,
     };
     Ok(table.calls(device)?)
-}
-
-fn axis(columns: &PositionColumns) -> Axis {
-    Axis {
-        axis: match columns.axis {
-            GridAxis::T => KernelAxis::T,
-            GridAxis::H => KernelAxis::H,
-            GridAxis::W => KernelAxis::W,
-        },
-        dim: columns.dim,
-        start: columns.start,
-        step: columns.step,
-    }
 }

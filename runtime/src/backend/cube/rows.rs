@@ -1,12 +1,13 @@
 //! Kernels over rows of channels: matrix products, norms, gates, activations.
 
+use super::super::args;
 use super::{Binder, Buffer, Calls, For, Places};
 use crate::RuntimeError;
+use terrace_kernels::GateSegment;
 use terrace_kernels::cube::{
     Activate, Add, Cast, Function, GateAdd, GatedGelu, HeadNorm, Linear, LinearEpilogue,
     LinearGate, Mods, Norm, NormModulate, QkNormRope,
 };
-use terrace_kernels::{GateSegment, ModSegment};
 use terrace_plan::{Activation, Epilogue, Gate, KernelCall, Norm as PlanNorm};
 
 pub(super) fn calls<P: Places>(b: &Binder<'_, P>, device: &For<P>, call: &KernelCall) -> Calls<P> {
@@ -80,7 +81,7 @@ fn linear<P: Places>(b: &Binder<'_, P>, device: &For<P>, call: &KernelCall) -> C
     let segments = match epilogue {
         Epilogue::Residual {
             gate: Some(gate), ..
-        } => gate_segments(gate),
+        } => args::gate_segments(gate),
         Epilogue::None
         | Epilogue::Gelu
         | Epilogue::GeluTanh
@@ -138,14 +139,7 @@ fn norm_modulate<P: Places>(b: &Binder<'_, P>, device: &For<P>, call: &KernelCal
     else {
         return Err(b.other_family());
     };
-    let segments: Vec<ModSegment> = segments
-        .iter()
-        .map(|s| ModSegment {
-            rows: s.rows,
-            shift: s.shift,
-            scale: s.scale,
-        })
-        .collect();
+    let segments = args::mod_segments(segments);
     let (weight, bias) = (b.loaded("weight"), b.loaded("bias"));
     let vectors = vectors.as_ref().map(|vectors| mods(b, vectors.stride));
     let modulate = NormModulate {
@@ -189,7 +183,7 @@ fn gate_add<P: Places>(
     let gated = GateAdd {
         batch: gate.batch,
         width,
-        segments: &gate_segments(gate),
+        segments: &args::gate_segments(gate),
         mods: mods(b, gate.mods.stride)?,
         residual,
         x,
@@ -236,14 +230,4 @@ fn qk_norm_rope<P: Places>(b: &Binder<'_, P>, device: &For<P>, call: &KernelCall
 fn mods<P: Places>(b: &Binder<'_, P>, stride: usize) -> Result<Mods<Buffer<P>>, RuntimeError> {
     let data = b.operand("mods")?;
     Ok(Mods { data, stride })
-}
-
-fn gate_segments(gate: &Gate) -> Vec<GateSegment> {
-    let segments = gate.segments.iter();
-    segments
-        .map(|s| GateSegment {
-            rows: s.rows,
-            gate: s.gate,
-        })
-        .collect()
 }

@@ -1,8 +1,8 @@
 //! Kernels over channels-last video: convolution, its cache, GroupNorm, up-sampling.
 
+use super::super::args;
 use super::{Binder, Calls, For, Places, rows};
 use crate::RuntimeError;
-use terrace_kernels::cpu::TimeMode;
 use terrace_kernels::cube::{
     Conv3d, ConvCache, ConvWeight, Function, GroupNorm, GroupShape, Spatial, Upsample,
 };
@@ -118,10 +118,7 @@ fn upsample<P: Places>(
         height,
         width,
         channels,
-        time: match time {
-            UpsampleTime::Keep => TimeMode::Keep,
-            UpsampleTime::Double => TimeMode::Double,
-        },
+        time: args::time_mode(time),
         x: b.operand("x")?,
         y: b.operand("y")?,
     };

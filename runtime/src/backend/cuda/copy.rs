@@ -62,12 +62,7 @@ pub(super) unsafe fn upload(
         unsafe { stream.download(address(dst), staging.memory(), bytes) }?;
         stream.synchronize()?;
     }
-    apply(
-        size,
-        boxes,
-        host,
-        &mut staging.memory_mut().bytes_mut()[..bytes],
-    )?;
+    boxes.apply_bytes(size, host, &mut staging.memory_mut().bytes_mut()[..bytes])?;
     // SAFETY: as above, and the caller rules out other access to the view.
     unsafe { stream.upload(staging.memory(), 0..bytes, address(dst)) }?;
     Ok(stream.synchronize()?)
@@ -91,19 +86,11 @@ pub(super) unsafe fn download(
     // SAFETY: the range lies in the view; the staging memory is held until the stream is waited for.
     unsafe { stream.download(address(src), staging.memory(), bytes) }?;
     stream.synchronize()?;
-    apply(size, boxes, &staging.memory().bytes()[..bytes], host)
+    boxes.apply_bytes(size, &staging.memory().bytes()[..bytes], host)
 }
 
 pub(super) const fn address(view: View) -> DeviceAddress {
     DeviceAddress(view.address() as u64)
-}
-
-/// Copies elements of `size` bytes on the host.
-fn apply(size: usize, boxes: &Boxes, src: &[u8], dst: &mut [u8]) -> Result<(), RuntimeError> {
-    match size {
-        2 => boxes.apply(src.as_chunks::<2>().0, dst.as_chunks_mut::<2>().0),
-        _ => boxes.apply(src.as_chunks::<4>().0, dst.as_chunks_mut::<4>().0),
-    }
 }
 
 /// Rows of a box and where the first ones begin, in bytes.

@@ -4,6 +4,7 @@
 //! Invariants: operands are resolved and checked when a session is created, kernels compiled and plans
 //! of libraries made; a launch only queues. Scratch is used by one call at a time.
 
+use super::super::args;
 use super::copy::address;
 use super::memory::{CudaMemory, Places, at};
 use super::need::{of_conv, of_step};
@@ -14,6 +15,7 @@ use crate::backend::View;
 use crate::backend::cube::{self, Binder, Places as _};
 use crate::backend::resolved::Resolved;
 use std::sync::Arc;
+use terrace_kernels::KernelError;
 use terrace_kernels::cube::{
     Activate, Add, AttentionMerge, Call, Element, Function, GateAdd, Mods, Queue,
 };
@@ -21,8 +23,7 @@ use terrace_kernels::cuda::{
     Attention, AttentionOperands, AttentionPlan, Conv, ConvOperands, ConvPlan, CudaBuffer,
     CudaLaunch, DeviceAddress, DeviceMemory, Float, Product, ProductKind, ProductOperands,
 };
-use terrace_kernels::{GateSegment, KernelError, StepStage};
-use terrace_plan::{AttentionShape, DType, Epilogue, Gate, Heads, KernelCall, Stage};
+use terrace_plan::{AttentionShape, DType, Epilogue, Heads, KernelCall, Stage};
 
 /// Floating types of activations.
 const FLOATS: [DType; 3] = [DType::F32, DType::F16, DType::Bf16];
@@ -257,7 +258,7 @@ impl Maker<'_> {
             ) => GateAdd {
                 batch: gate.batch,
                 width: n,
-                segments: &segments(gate),
+                segments: &args::gate_segments(gate),
                 mods: Mods {
                     data: self.places.operand(on.view("mods")?)?,
                     stride: gate.mods.stride,
@@ -348,10 +349,7 @@ impl Maker<'_> {
             head_dim: key.head_dim,
             o: at(from.y, rows * key.head_dim, element(key.element)),
             lse: at(from.lse, rows, Element::F32),
-            stage: match stage {
-                Stage::First => StepStage::First,
-                Stage::Next => StepStage::Next,
-            },
+            stage: args::stage(stage),
             state: self.places.operand(state)?,
         };
         self.queued(&merge.calls(self.memory.lane().queue().device())?)
@@ -437,14 +435,4 @@ const fn element(float: Float) -> Element {
         Float::F16 => Element::F16,
         Float::Bf16 => Element::Bf16,
     }
-}
-
-fn segments(gate: &Gate) -> Vec<GateSegment> {
-    let segments = gate.segments.iter();
-    segments
-        .map(|s| GateSegment {
-            rows: s.rows,
-            gate: s.gate,
-        })
-        .collect()
 }

@@ -51,7 +51,7 @@ pub(super) unsafe fn upload(
     }
     let (pack, unpack) = boxes.halves()?;
     let mut bytes = vec![0; pack.elements() * size];
-    apply(size, &pack, host, &mut bytes)?;
+    pack.apply_bytes(size, host, &mut bytes)?;
     let dst = device.operand(dst)?;
     let src = device.constants(dst.element, &bytes)?;
     // SAFETY: the boxes lie in the operands; the caller rules out other access.
@@ -84,15 +84,7 @@ pub(super) unsafe fn download(
     // SAFETY: the boxes lie in the operands; the destination is new.
     unsafe { device.spread(&src, &dst, &pack) }?;
     let bytes = device.queue.download(dst.buffer)?;
-    apply(size, &unpack, &bytes, host)
-}
-
-/// Copies elements of `size` bytes on the host.
-fn apply(size: usize, boxes: &Boxes, src: &[u8], dst: &mut [u8]) -> Result<(), RuntimeError> {
-    match size {
-        2 => boxes.apply(src.as_chunks::<2>().0, dst.as_chunks_mut::<2>().0),
-        _ => boxes.apply(src.as_chunks::<4>().0, dst.as_chunks_mut::<4>().0),
-    }
+    unpack.apply_bytes(size, &bytes, host)
 }
 
 impl Device {

@@ -2,12 +2,12 @@
 //!
 //! Refused: nothing of its own; operands were checked by the binder.
 
+use super::super::super::args;
 use super::super::operand::{Access, Binder, In};
 use super::Run;
 use crate::RuntimeError;
 use terrace_kernels::cpu::{
     Attention, AttentionFinish, AttentionProducts, AttentionStep, HeadsView, HeadsViewMut,
-    StepStage,
 };
 use terrace_plan::{AttentionShape, DType, Heads, Stage};
 
@@ -66,10 +66,7 @@ pub(super) fn step(
             q: q.get(a),
             k: k.get(a),
             v: v.get(a),
-            stage: match stage {
-                Stage::First => StepStage::First,
-                Stage::Next => StepStage::Next,
-            },
+            stage: args::stage(stage),
             state: state.get(a),
         }
         .run()

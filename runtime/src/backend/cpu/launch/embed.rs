@@ -2,17 +2,12 @@
 //!
 //! Refused: nothing of its own; operands were checked by the binder.
 
+use super::super::super::args;
 use super::super::operand::{Access, Binder};
 use super::Run;
 use crate::RuntimeError;
-use terrace_kernels::cpu::{
-    Axis, GridAxis as KernelAxis, Join, PositionKind as KernelPositions, PositionTable,
-    RelativeBias, SinCosOrder, TimestepEmbedding, TokenEmbedding,
-};
-use terrace_plan::{GridAxis, PositionColumns, PositionKind, SinusoidOrder};
-
-/// Longest period of the sinusoids (diffusers 0.42, `get_timestep_embedding`).
-const MAX_PERIOD: f64 = 10_000.0;
+use terrace_kernels::cpu::{Join, PositionTable, RelativeBias, TimestepEmbedding, TokenEmbedding};
+use terrace_plan::{PositionColumns, PositionKind, SinusoidOrder};
 
 pub(super) fn tokens(b: &Binder<'_>, vocabulary: usize, width: usize) -> Result<Run, RuntimeError> {
     let (ids, y) = (b.integers("ids")?, b.output("y")?);
@@ -60,16 +55,13 @@ pub(super) fn timestep(
     shift: f64,
 ) -> Result<Run, RuntimeError> {
     let (timestep, y) = (b.input("timestep")?, b.output("y")?);
-    let order = match order {
-        SinusoidOrder::SinCos => SinCosOrder::SinCos,
-        SinusoidOrder::CosSin => SinCosOrder::CosSin,
-    };
+    let order = args::order(order);
     Ok(Box::new(move |a: &Access| {
         TimestepEmbedding {
             dim,
             order,
             downscale_freq_shift: shift as f32,
-            max_period: MAX_PERIOD,
+            max_period: args::MAX_PERIOD,
             timesteps: timestep.get(a),
             y: y.get(a),
         }
@@ -86,11 +78,8 @@ pub(super) fn positions(
 ) -> Result<Run, RuntimeError> {
     let y = b.output("y")?;
     let [zero_rows, t, grid_w, first, cells] = rows;
-    let kind = match kind {
-        PositionKind::SinCos => KernelPositions::SinCos,
-        PositionKind::Rotary { theta } => KernelPositions::Rotary { theta },
-    };
-    let columns: Vec<Axis> = columns.iter().map(axis).collect();
+    let kind = args::positions(kind);
+    let columns = args::axes(columns);
     Ok(Box::new(move |a: &Access| {
         PositionTable {
             kind,
@@ -124,17 +113,4 @@ pub(super) fn join(b: &Binder<'_>, sizes: [usize; 4]) -> Result<Run, RuntimeErro
         }
         .run()
     }))
-}
-
-fn axis(columns: &PositionColumns) -> Axis {
-    Axis {
-        axis: match columns.axis {
-            GridAxis::T => KernelAxis::T,
-            GridAxis::H => KernelAxis::H,
-            GridAxis::W => KernelAxis::W,
-        },
-        dim: columns.dim,
-        start: columns.start,
-        step: columns.step,
-    }
 }

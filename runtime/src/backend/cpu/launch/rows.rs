@@ -2,14 +2,15 @@
 //!
 //! Invariant: segments are converted once, so a launch does not allocate.
 
+use super::super::super::args;
 use super::super::operand::{Access, Binder, In, Input, Plain};
 use super::Run;
 use crate::RuntimeError;
 use terrace_kernels::KernelError;
 use terrace_kernels::cpu::{
     GateAdd, GateSegment as KernelGate, GatedGelu, HeadNorm, Linear, LinearEpilogue, LinearGate,
-    ModSegment as KernelSegment, Mods as KernelMods, Norm as KernelNorm, NormModulate, QkNormRope,
-    Residual, add, gelu, gelu_tanh, silu,
+    Mods as KernelMods, Norm as KernelNorm, NormModulate, QkNormRope, Residual, add, gelu,
+    gelu_tanh, silu,
 };
 use terrace_plan::{Activation, Epilogue, Gate, ModSegment, Mods, Norm, QkNorm, Rope};
 
@@ -95,7 +96,7 @@ impl TailGate {
             mods: b.input("mods")?,
             stride: gate.mods.stride,
             batch: gate.batch,
-            segments: gate_segments(gate),
+            segments: args::gate_segments(gate),
         })
     }
 
@@ -122,14 +123,7 @@ pub(super) fn norm_modulate(
     let (x, y) = (b.maybe_in_place("x")?, b.output("y")?);
     let (weight, bias) = (b.plain("weight"), b.plain("bias"));
     let mods = mods.zip(b.maybe("mods")).map(|(m, data)| (data, m.stride));
-    let segments: Vec<KernelSegment> = segments
-        .iter()
-        .map(|s| KernelSegment {
-            rows: s.rows,
-            shift: s.shift,
-            scale: s.scale,
-        })
-        .collect();
+    let segments = args::mod_segments(segments);
     Ok(Box::new(move |a: &Access| {
         let (weight, bias) = (values(weight.as_ref()), values(bias.as_ref()));
         let norm = match norm {
@@ -177,7 +171,7 @@ impl Gating {
         Self {
             batch: gate.map_or(0, |gate| gate.batch),
             width,
-            segments: gate.map_or_else(Vec::new, gate_segments),
+            segments: gate.map_or_else(Vec::new, args::gate_segments),
             mods: mods.map(|(gate, data)| (data, gate.mods.stride)),
         }
     }
@@ -206,16 +200,6 @@ impl Gating {
         }
         .run()
     }
-}
-
-fn gate_segments(gate: &Gate) -> Vec<KernelGate> {
-    gate.segments
-        .iter()
-        .map(|s| KernelGate {
-            rows: s.rows,
-            gate: s.gate,
-        })
-        .collect()
 }
 
 pub(super) fn gate_add(

@@ -2,12 +2,11 @@
 //!
 //! Refused: a GroupNorm that ends in an activation which no model of the format has.
 
+use super::super::super::args;
 use super::super::operand::{Access, Binder};
 use super::Run;
 use crate::RuntimeError;
-use terrace_kernels::cpu::{
-    Conv3d, ConvCache, GroupActivation, GroupNorm, Spatial, TimeMode, Upsample,
-};
+use terrace_kernels::cpu::{Conv3d, ConvCache, GroupActivation, GroupNorm, Spatial, Upsample};
 use terrace_plan::{Activation, ConvShape, UpsampleTime};
 
 pub(super) fn conv3d(b: &Binder<'_>, shape: ConvShape) -> Result<Run, RuntimeError> {
@@ -127,10 +126,7 @@ pub(super) fn upsample(
 ) -> Result<Run, RuntimeError> {
     let (x, y) = (b.input("x")?, b.output("y")?);
     let [frames, height, width] = grid;
-    let time = match time {
-        UpsampleTime::Keep => TimeMode::Keep,
-        UpsampleTime::Double => TimeMode::Double,
-    };
+    let time = args::time_mode(time);
     Ok(Box::new(move |a: &Access| {
         Upsample {
             batch,
