@@ -34,6 +34,16 @@ pub enum KernelError {
         /// What was given.
         found: String,
     },
+    /// The system has no room for a packed weight.
+    #[error(
+        "kernel {kernel}: no room for a packed weight of {bytes} bytes; free memory, or choose a precision of fewer bits"
+    )]
+    OutOfMemory {
+        /// Name of the kernel.
+        kernel: &'static str,
+        /// Bytes of the weight.
+        bytes: usize,
+    },
     /// The device cannot store elements of this type.
     #[error(
         "kernel {kernel}: {device} has no {element} elements; choose a precision that it has, f32 being always one"

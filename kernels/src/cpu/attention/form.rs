@@ -7,7 +7,8 @@
 use super::AttentionProducts;
 use crate::cpu::bf16;
 use crate::cpu::gemm::{LANES, Micro, Terms, Tile};
-use crate::cpu::simd::{Simd, exp_nonpositive};
+use crate::cpu::simd::{EXP2, EXP2_BF16, Simd, exp2_nonpositive};
+use std::f32::consts::LOG2_E;
 
 /// A form of factors.
 #[derive(Clone, Copy)]
@@ -125,7 +126,8 @@ impl Form {
         row[first.len()..].fill(0.0);
     }
 
-    /// Turns the scores of a vector of queries into weights, `e^(score - base)`, and returns their sum.
+    /// Turns the scores of a vector of queries into weights, `2^(log2(e) score - base)`, and returns their
+    /// sum.
     ///
     /// # Safety
     /// `scores` is valid for reads and writes of a vector at each of `count` rows, `width` apart.
@@ -138,20 +140,22 @@ impl Form {
         base: S::V,
     ) -> S::V {
         let row = |row: usize| scores.wrapping_add(row * width);
+        let minus_base = simd.sub(simd.splat(0.0), base);
         let mut sum = simd.splat(0.0);
         // SAFETY: rows, by the caller's promise.
         unsafe {
             match self {
                 Self::Whole => {
                     for key in 0..count {
-                        let weight = weight(simd, row(key), base);
+                        let weight = weight(simd, row(key), minus_base, EXP2);
                         simd.store(weight, row(key));
                         sum = simd.add(sum, weight);
                     }
                 }
                 Self::Rounded => {
                     for key in 0..count {
-                        let weight = simd.round(weight(simd, row(key), base));
+                        let weight = weight(simd, row(key), minus_base, EXP2_BF16);
+                        let weight = simd.round(weight);
                         simd.store(weight, row(key));
                         sum = simd.add(sum, weight);
                     }
@@ -159,14 +163,14 @@ impl Form {
                 Self::Paired => {
                     let ones = simd.pair(simd.splat(1.0), simd.splat(1.0));
                     for index in 0..count / 2 {
-                        let first = weight(simd, row(2 * index), base);
-                        let second = weight(simd, row(2 * index + 1), base);
+                        let first = weight(simd, row(2 * index), minus_base, EXP2_BF16);
+                        let second = weight(simd, row(2 * index + 1), minus_base, EXP2_BF16);
                         let both = simd.pair(first, second);
                         simd.store(both, row(index));
                         sum = simd.dot(both, ones, sum);
                     }
                     if count % 2 == 1 {
-                        let last = weight(simd, row(count - 1), base);
+                        let last = weight(simd, row(count - 1), minus_base, EXP2_BF16);
                         let both = simd.pair(last, simd.splat(0.0));
                         simd.store(both, row(count / 2));
                         sum = simd.dot(both, ones, sum);
@@ -178,15 +182,21 @@ impl Form {
     }
 }
 
-/// `e^(score - base)` of a vector of scores.
+/// `2^(log2(e) score + minus_base)` of a vector of scores.
 ///
 /// # Safety
 /// `score` is valid for a read of a vector.
 #[inline(always)]
-unsafe fn weight<S: Simd>(simd: S, score: *const f32, base: S::V) -> S::V {
+unsafe fn weight<S: Simd, const TERMS: usize>(
+    simd: S,
+    score: *const f32,
+    minus_base: S::V,
+    coefficients: [f32; TERMS],
+) -> S::V {
     // SAFETY: the caller's promise.
     let score = unsafe { simd.load(score) };
-    exp_nonpositive(simd, simd.sub(score, base))
+    let x = simd.mul_add(score, simd.splat(LOG2_E), minus_base);
+    exp2_nonpositive(simd, x, coefficients)
 }
 
 #[inline(always)]

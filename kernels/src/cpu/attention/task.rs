@@ -16,14 +16,15 @@ use crate::args::HeadsShape;
 use crate::cpu::check;
 use crate::cpu::gemm::{LANES, Micro, Store, Tile, flat};
 use crate::cpu::scratch::with_scratch;
-use crate::cpu::simd::{InstructionSet, Kernel, exp_nonpositive};
+use crate::cpu::simd::{EXP2, InstructionSet, Kernel, exp2_nonpositive};
 use crate::cpu::split::Scattered;
+use std::f32::consts::LOG2_E;
 
 /// Queries of the widest group; a multiple of the width of every instruction set.
 pub(super) const MAX_WIDTH: usize = 48;
 
 /// Query rows of a task at most.
-const ROWS: usize = 5 * MAX_WIDTH;
+const ROWS: usize = 10 * MAX_WIDTH;
 
 /// Tasks per thread that the work is divided into at least, if it is large enough.
 const TASKS_PER_THREAD: usize = 4;
@@ -148,7 +149,9 @@ impl Kernel for Task<'_> {
             let count = KEYS.min(kv_rows - key);
             self.load_keys(simd, form, key, count);
             self.load_values(simd, form, key, count);
-            for group in 0..self.rows.div_ceil(width) {
+            let groups = self.rows.div_ceil(width);
+            for group in 0..groups {
+                self.prefetch(simd, key + count, group, groups);
                 self.score(simd, form, group, count);
                 self.add_bias(width, group, key, count);
                 self.weigh(simd, form, group, count);
@@ -205,6 +208,23 @@ impl Task<'_> {
             heads, q_rows, dim, ..
         } = *self.inputs;
         ((self.b * q_rows + self.first + row) * heads + self.head) * (dim + 2)
+    }
+
+    /// Asks for a group's share of the block of keys and values that begins with `key`. Their rows lie far
+    /// apart, where no prefetcher of a processor finds them.
+    #[inline(always)]
+    fn prefetch<S: Micro>(&self, simd: S, key: usize, group: usize, groups: usize) {
+        let Inputs { kv_rows, dim, .. } = *self.inputs;
+        let share = KEYS.div_ceil(groups);
+        let first = key + (group * share).min(KEYS);
+        for key in first..kv_rows.min(first + share) {
+            for view in [&self.inputs.k, &self.inputs.v] {
+                let row = view.head(self.b, key, self.head, dim);
+                for channel in (0..dim).step_by(LANES) {
+                    simd.prefetch_second(&raw const row[channel]);
+                }
+            }
+        }
     }
 
     /// Copies a block of keys in parts of 64 channels.
@@ -286,16 +306,17 @@ impl Task<'_> {
             let scores = self.buffers.scores[lane..count * width].as_mut_ptr();
             // SAFETY: the slices hold a vector each.
             let (old, total) = unsafe { (simd.load(maxima.as_ptr()), simd.load(totals.as_ptr())) };
-            let mut new = old;
-            for key in 0..count {
-                // SAFETY: every row has `width` elements, and `lane` begins a vector of them.
-                new = simd.max(new, unsafe { simd.load(scores.add(key * width)) });
-            }
-            // A query that is masked so far has no maximum; anything finite may be subtracted.
-            let base = simd.max(simd.splat(f32::MIN), new);
+            // SAFETY: every row has `width` elements, and `lane` begins a vector of them.
+            let new = simd.max(old, unsafe { maximum(simd, scores, width, count) });
+            // The product is rounded for all weights of a maximum alike. A query that is masked so far has no
+            // maximum; anything finite may be subtracted.
+            let base = |maximum| {
+                let product = simd.mul_add(maximum, simd.splat(LOG2_E), simd.splat(0.0));
+                simd.max(simd.splat(f32::MIN), product)
+            };
             // SAFETY: as above.
-            let sum = unsafe { form.weights(simd, scores, [width, count], base) };
-            let factor = exp_nonpositive(simd, simd.sub(old, base));
+            let sum = unsafe { form.weights(simd, scores, [width, count], base(new)) };
+            let factor = exp2_nonpositive(simd, simd.sub(base(old), base(new)), EXP2);
             // SAFETY: the slices hold a vector each.
             unsafe {
                 simd.store(new, maxima.as_mut_ptr());
@@ -354,6 +375,30 @@ impl Task<'_> {
             }
         }
     }
+}
+
+/// The larger of `count` vectors, `width` elements apart, in four chains.
+///
+/// # Safety
+/// `scores` is valid for a read of each of them.
+#[inline(always)]
+unsafe fn maximum<S: Micro>(simd: S, scores: *const f32, width: usize, count: usize) -> S::V {
+    let row = |key: usize| scores.wrapping_add(key * width);
+    let mut chains = [simd.splat(f32::NEG_INFINITY); 4];
+    let whole = count - count % chains.len();
+    // SAFETY: rows, by the caller's promise.
+    unsafe {
+        for first in (0..whole).step_by(chains.len()) {
+            for (offset, chain) in chains.iter_mut().enumerate() {
+                *chain = simd.max(*chain, simd.load(row(first + offset)));
+            }
+        }
+        for key in whole..count {
+            chains[0] = simd.max(chains[0], simd.load(row(key)));
+        }
+    }
+    let [a, b, c, d] = chains;
+    simd.max(simd.max(a, b), simd.max(c, d))
 }
 
 /// Where the sums of a query begin.

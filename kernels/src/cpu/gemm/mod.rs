@@ -23,6 +23,7 @@ pub use panels::Operands;
 use panels::elements;
 pub(super) use panels::{LANES, Line, Panels, flat};
 use scales::with_scales;
+use tile::tile_rows;
 pub(super) use tile::{Micro, Store, Terms, Tile};
 
 /// Elements of a buffered row: a block of f32, or of integers widened to 16 bits.
@@ -37,7 +38,7 @@ const TILE_ROWS: usize = 16;
 /// Panels of the largest tile.
 const TILE_PANELS: usize = 2;
 
-/// Rows of a task at most; a multiple of the tile rows of every instruction set.
+/// Rows of a task at most, but for a tile's.
 const ROWS: usize = 168;
 
 /// Columns of a task at most.
@@ -88,7 +89,7 @@ fn divide(
     scales: &[Scale],
     y: &Scattered<'_>,
 ) {
-    let grid = Grid::new(rows, weight.n(), weight.k());
+    let grid = Grid::new(rows, weight.n(), weight.k(), tile_rows(set));
     (0..grid.tasks())
         .into_par_iter()
         .with_max_len(1)
@@ -128,7 +129,8 @@ fn sums_stride(columns: &Range<usize>) -> usize {
     (columns.len().div_ceil(LANES) + 1) * LANES
 }
 
-/// The division of the result into tasks, equal but for the last row block and column block.
+/// The division of the result into tasks, equal but for the last row block and column block. No row
+/// block is much lower than the others: one that is fetches the weights for little work.
 struct Grid {
     rows: usize,
     columns: usize,
@@ -137,7 +139,7 @@ struct Grid {
 }
 
 impl Grid {
-    fn new(rows: usize, columns: usize, k: usize) -> Self {
+    fn new(rows: usize, columns: usize, k: usize, tile_rows: usize) -> Self {
         let row_blocks = rows.div_ceil(ROWS);
         let wanted = (TASKS_PER_THREAD * rayon::current_num_threads()).div_ceil(row_blocks);
         let column_blocks = wanted
@@ -150,7 +152,7 @@ impl Grid {
         Self {
             rows,
             columns,
-            block_rows: ROWS,
+            block_rows: rows.div_ceil(row_blocks).next_multiple_of(tile_rows),
             block_columns,
         }
     }

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use crate::KernelError;
 use crate::cpu::int8::{self, Scale};
+use crate::cpu::pages::Pages;
 use crate::cpu::{bf16, check};
 
 /// Columns of a panel: one AVX-512 register, two of AVX2.
@@ -70,6 +71,27 @@ pub(super) fn elements(lines: &[Line]) -> &[f32] {
     unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * LANES) }
 }
 
+/// The lines of zeroed or filled pages.
+fn lines_of(pages: &Pages) -> &[Line] {
+    let bytes = pages.bytes();
+    if bytes.is_empty() {
+        return &[];
+    }
+    // SAFETY: pages are aligned to more than a line, which any bytes are.
+    unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len() / size_of::<Line>()) }
+}
+
+/// As [`lines_of`], to be changed.
+fn lines_of_mut(pages: &mut Pages) -> &mut [Line] {
+    let bytes = pages.bytes_mut();
+    if bytes.is_empty() {
+        return &mut [];
+    }
+    let count = bytes.len() / size_of::<Line>();
+    // SAFETY: as above.
+    unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), count) }
+}
+
 /// A weight `[n, k]` as `[k / 256][n / 16][256][16]`, so that a block of terms is read in one go; the
 /// last block of terms is shorter. In bf16 a line holds two terms, `[k / 256][n / 16][128][16][2]`, and
 /// of integers four, `[k / 512][n / 16][128][16][4]`.
@@ -78,7 +100,7 @@ pub(in crate::cpu) struct Panels {
     n: usize,
     k: usize,
     operands: Operands,
-    lines: Box<[Line]>,
+    lines: Pages,
     columns: Columns,
 }
 
@@ -116,7 +138,9 @@ impl Panels {
             }
             Operands::I8 => column_scales([n, k], &at),
         };
-        let mut lines = vec![Line([0.0; LANES]); bytes / size_of::<Line>()];
+        let mut pages =
+            Pages::zeroed(bytes).map_err(|_| KernelError::OutOfMemory { kernel, bytes })?;
+        let lines = lines_of_mut(&mut pages);
         if !lines.is_empty() {
             let depth = operands.depth();
             let block = operands.lines(depth) * panels;
@@ -135,7 +159,7 @@ impl Panels {
             n,
             k,
             operands,
-            lines: lines.into_boxed_slice(),
+            lines: pages,
             columns: Columns::new(&scales, k, &at),
         })
     }
@@ -153,7 +177,7 @@ impl Panels {
     /// Bytes of the packed weight.
     pub(in crate::cpu) fn bytes(&self) -> usize {
         let Columns { factors, excess } = &self.columns;
-        size_of_val(&*self.lines) + size_of_val(&**factors) + size_of_val(&**excess)
+        self.lines.bytes().len() + size_of_val(&**factors) + size_of_val(&**excess)
     }
 
     /// What the sums of integers of some columns are multiplied by.
@@ -177,7 +201,7 @@ impl Panels {
             self.operands.lines(block.start),
             self.operands.lines(block.len()),
         );
-        &self.lines[before * self.n.div_ceil(LANES) + own * panel..]
+        &lines_of(&self.lines)[before * self.n.div_ceil(LANES) + own * panel..]
     }
 }
 

@@ -6,7 +6,7 @@
 use super::LANES;
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::simd::{Avx2, Avx512};
-use crate::cpu::simd::{Portable, Simd};
+use crate::cpu::simd::{InstructionSet, Kernel, Portable, Simd};
 
 /// Operands of a micro-tile `c[r][16 p + l] = sum over d of a[r][d] * b[p][d][l]`.
 #[derive(Clone, Copy)]
@@ -147,6 +147,19 @@ impl Micro for Portable {
         // SAFETY: the caller's promise.
         unsafe { compute::<Self, ROW, 2, 1>(self, tile, terms) };
     }
+}
+
+/// Rows of a tile of an instruction set.
+pub(super) fn tile_rows(set: InstructionSet) -> usize {
+    struct Rows<'a>(&'a mut usize);
+    impl Kernel for Rows<'_> {
+        fn run<S: Micro>(self, _: S) {
+            *self.0 = S::ROWS;
+        }
+    }
+    let mut rows = 1;
+    set.run(Rows(&mut rows));
+    rows
 }
 
 /// A tile of `ROWS` rows and `VECTORS` vectors.

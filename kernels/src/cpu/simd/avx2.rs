@@ -54,6 +54,12 @@ impl Simd for Avx2 {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
     }
 
+    #[inline(always)]
+    fn prefetch_second(self, at: *const f32) {
+        // SAFETY: a prefetch reads nothing, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
+    }
+
     operations! {
         mul_add(a, b, c) = _mm256_fmadd_ps(a, b, c);
         add(a, b) = _mm256_add_ps(a, b);

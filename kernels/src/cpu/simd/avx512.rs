@@ -68,6 +68,12 @@ impl<const VNNI: bool, const BF16: bool> Simd for Avx512<VNNI, BF16> {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
     }
 
+    #[inline(always)]
+    fn prefetch_second(self, at: *const f32) {
+        // SAFETY: a prefetch reads nothing, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
+    }
+
     operations! {
         mul_add(a, b, c) = _mm512_fmadd_ps(a, b, c);
         add(a, b) = _mm512_add_ps(a, b);

@@ -4,31 +4,37 @@
 
 use super::Simd;
 
-/// e^x for x <= 0, to about 2 units in the last place; below -87 it stays at e^-87, which is nothing
-/// beside the largest term of a softmax, e^0. NaN stays NaN. Cody and Waite's reduction and the
-/// minimax polynomial of Cephes' `expf`.
+/// Coefficients of r^n ... r^1 in 2^r - 1 for |r| <= 1/2: the minimax polynomial of the relative error,
+/// 2.0e-9, found by Lawson's iteration.
+pub(in crate::cpu) const EXP2: [f32; 6] = [
+    1.535_336_2e-4,
+    1.339_887_4e-3,
+    9.618_437e-3,
+    5.550_332_4e-2,
+    2.402_264_8e-1,
+    6.931_472e-1,
+];
+
+/// As [`EXP2`], to 2.8e-6: enough for what is rounded to bf16 next.
+pub(in crate::cpu) const EXP2_BF16: [f32; 4] =
+    [9.582_853e-3, 5.590_642_6e-2, 2.402_41e-1, 6.931_240_6e-1];
+
+/// 2^x for x that are at most some rounding above 0, by the polynomial of the given coefficients; below
+/// -126 it stays at 2^-126, which is nothing beside the largest term of a softmax, 2^0. NaN stays NaN.
 #[inline(always)]
-pub(in crate::cpu) fn exp_nonpositive<S: Simd>(s: S, x: S::V) -> S::V {
+pub(in crate::cpu) fn exp2_nonpositive<S: Simd, const TERMS: usize>(
+    s: S,
+    x: S::V,
+    coefficients: [f32; TERMS],
+) -> S::V {
     const ROUND: f32 = 12_582_912.0;
-    const LN2_HIGH: f32 = 0.693_359_4;
-    const LN2_LOW: f32 = -2.121_944_4e-4;
-    let x = s.max(s.splat(-87.0), x);
+    let x = s.max(s.splat(-126.0), x);
     // Adding 1.5 * 2^23 leaves the nearest integer in the low bits of the sum.
-    let shifted = s.mul_add(x, s.splat(std::f32::consts::LOG2_E), s.splat(ROUND));
-    let k = s.sub(shifted, s.splat(ROUND));
-    let r = s.mul_add(k, s.splat(-LN2_HIGH), x);
-    let r = s.mul_add(k, s.splat(-LN2_LOW), r);
-    let mut p = s.splat(1.987_569_1e-4);
-    for c in [
-        1.398_199_9e-3,
-        8.333_452e-3,
-        4.166_579_6e-2,
-        1.666_666_5e-1,
-        5e-1,
-        1.0,
-        1.0,
-    ] {
-        p = s.mul_add(p, r, s.splat(c));
+    let shifted = s.add(x, s.splat(ROUND));
+    let r = s.sub(x, s.sub(shifted, s.splat(ROUND)));
+    let mut p = s.splat(coefficients[0]);
+    for c in &coefficients[1..] {
+        p = s.mul_add(p, r, s.splat(*c));
     }
-    s.add_exponent(p, shifted)
+    s.add_exponent(s.mul_add(p, r, s.splat(1.0)), shifted)
 }

@@ -22,7 +22,7 @@ use super::bf16;
 pub(super) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub(super) use avx512::Avx512;
-pub(super) use math::exp_nonpositive;
+pub(super) use math::{EXP2, EXP2_BF16, exp2_nonpositive};
 pub(super) use portable::Portable;
 
 /// An instruction set that this machine has and that the heavy kernels are compiled for.
@@ -166,6 +166,8 @@ pub(super) trait Simd: Copy {
     unsafe fn store(self, v: Self::V, to: *mut f32);
     /// Asks for the cache line of an address, which need not be valid.
     fn prefetch(self, at: *const f32);
+    /// Asks for the cache line of an address as far as the second level; it need not be valid.
+    fn prefetch_second(self, at: *const f32);
     /// a * b + c.
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// a + b.

@@ -46,6 +46,9 @@ impl Simd for Portable {
     fn prefetch(self, _at: *const f32) {}
 
     #[inline(always)]
+    fn prefetch_second(self, _at: *const f32) {}
+
+    #[inline(always)]
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         if FUSED {
             array::from_fn(|i| a[i].mul_add(b[i], c[i]))

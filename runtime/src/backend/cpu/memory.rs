@@ -1,14 +1,14 @@
 //! Arena and state of a rank in host memory.
 //!
-//! Invariants: a region is one zeroed allocation, aligned as the plan's buffers are, owned until the
+//! Invariants: a region is zeroed pages, aligned to more than the plan's buffers are, owned until the
 //! last user of the rank's memory is gone; every view lies inside its region. All access is through
 //! raw addresses, so ranks may read each other's buffers while other buffers are written.
 
 use crate::RuntimeError;
 use crate::backend::View;
 use crate::backend::resolved::view_in;
-use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use terrace_kernels::cpu::Pages;
 use terrace_plan::{Buffer, BufferId, DType, Rank, RankPlan, Region};
 
 /// Memory of one rank.
@@ -64,37 +64,30 @@ impl CpuMemory {
     }
 }
 
-/// One allocation; empty blocks have no memory.
+/// The pages of a region.
 #[derive(Debug)]
 struct Block {
     address: usize,
-    layout: Layout,
+    bytes: usize,
+    _pages: Pages,
 }
 
 impl Block {
     fn new(rank: Rank, region: Region, bytes: usize) -> Result<Self, RuntimeError> {
-        let out_of_memory = || RuntimeError::OutOfMemory {
+        let mut pages = Pages::zeroed(bytes).map_err(|_| RuntimeError::OutOfMemory {
             rank,
             region,
             bytes,
+        })?;
+        // Nothing has no address, but views of an empty block must have one; it is never dereferenced.
+        let address = match bytes {
+            0 => Buffer::ALIGNMENT,
+            _ => pages.bytes_mut().as_mut_ptr().expose_provenance(),
         };
-        let layout =
-            Layout::from_size_align(bytes, Buffer::ALIGNMENT).map_err(|_| out_of_memory())?;
-        if bytes == 0 {
-            // Never dereferenced: all views of an empty block are empty.
-            return Ok(Self {
-                address: Buffer::ALIGNMENT,
-                layout,
-            });
-        }
-        // SAFETY: the size of the layout is not zero.
-        let pointer = unsafe { alloc_zeroed(layout) };
-        if pointer.is_null() {
-            return Err(out_of_memory());
-        }
         Ok(Self {
-            address: pointer.expose_provenance(),
-            layout,
+            address,
+            bytes,
+            _pages: pages,
         })
     }
 
@@ -102,16 +95,6 @@ impl Block {
         debug_assert!(buffer.dtype.bytes() <= DType::F32.bytes());
         // SAFETY: `CpuMemory` keeps the block allocated, and a session keeps the memory of all ranks
         // until the last of its threads has ended.
-        unsafe { view_in(self.address, self.layout.size(), rank, id, buffer) }
-    }
-}
-
-impl Drop for Block {
-    fn drop(&mut self) {
-        if self.layout.size() > 0 {
-            let pointer = std::ptr::with_exposed_provenance_mut(self.address);
-            // SAFETY: allocated by `Block::new` with this layout, and freed once.
-            unsafe { dealloc(pointer, self.layout) };
-        }
+        unsafe { view_in(self.address, self.bytes, rank, id, buffer) }
     }
 }
