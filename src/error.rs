@@ -4,7 +4,7 @@ use crate::Device;
 use std::path::PathBuf;
 use terrace_compiler::CompileError;
 use terrace_models::ModelError;
-use terrace_plan::{Mesh, PlanError};
+use terrace_plan::{DType, Mesh, PlanError};
 use terrace_runtime::RuntimeError;
 use thiserror::Error;
 
@@ -135,6 +135,17 @@ pub enum Error {
         needed: usize,
         /// Predictions of the plan.
         planned: usize,
+    },
+    /// A plan was made for devices that compute in another type.
+    #[error(
+        "the plan has activations in {found}, which device {device} does not take; compile it with --device \
+         {device}, or run it on the GPU that it was compiled for"
+    )]
+    PlanActivations {
+        /// The device.
+        device: Device,
+        /// Element type of activations in the plan.
+        found: DType,
     },
     /// A file lacks a tensor.
     #[error("{}: no tensor `{tensor}` {shape}; found {found}", file.display())]

@@ -9,13 +9,13 @@ use crate::generate::{
     step_request,
 };
 use crate::request::{Activations, Granularity, Guidance, Part, Precision, Request};
-use crate::{Cut, Error, ForwardInputs, Model, Runner};
+use crate::{Cut, Device, Error, ForwardInputs, Model, Runner};
 use std::sync::Arc;
 use std::time::Instant;
 use terrace_kernels::cpu::noise_fill;
 use terrace_models::folder::Component;
 use terrace_models::scheduler::{Scheduler, guidance};
-use terrace_plan::{Mesh, Plan};
+use terrace_plan::{DType, Mesh, Plan};
 use terrace_runtime::{HostTensor, SessionOptions};
 
 /// Stream of the noise that a video starts from; step `i` of a stochastic scheduler takes stream
@@ -99,7 +99,21 @@ impl Pipeline {
         let mut wanted = Request::of(&plan)?;
         wanted.config = self.model.config(Component::Transformer)?;
         plan.header.expect(&wanted.fingerprint())?;
+        self.takes(&plan)?;
         self.denoise_and_decode(Arc::new(plan), prompts, sampling, observe)
+    }
+
+    /// Refuses a plan whose activations have a type that no kernel of the device takes. What an adapter of wgpu
+    /// lacks, its backend says.
+    fn takes(&self, plan: &Plan) -> Result<(), Error> {
+        let (device, found) = (self.runner.device(), plan.activations());
+        match (device, found) {
+            (Device::Cpu, DType::F32) | (Device::Wgpu { .. } | Device::Cuda { .. }, _) => Ok(()),
+            (Device::Cpu, found) => Err(Error::PlanActivations {
+                device: device.clone(),
+                found,
+            }),
+        }
     }
 
     fn denoise_and_decode(

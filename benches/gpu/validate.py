@@ -1,23 +1,32 @@
 #!/usr/bin/env python3
 """Validates and measures the CUDA backend on one GPU in under ten minutes.
 
-    cargo build --release --features cuda          # on any machine; the program finds the libraries at run time
-    python3 benches/gpu/validate.py                # on the machine with the GPU; needs no network and no packages
+    # On any machine; the programs find NVIDIA's libraries at run time.
+    cargo build --release --features cuda
+    cargo test --release -p terrace-kernels --features cuda --test cube --test cuda_device --no-run
+    # On the machine with the GPU; needs no network and no packages.
+    python3 benches/gpu/validate.py
 
-1. Parity: transformer and VAE reference cases and the demo model, f32 and 16 bits, against the CPU of the same program.
-2. Ranks: 1, 2 and 4 ranks on the GPU give the same bits without a ring, the same numbers up to rounding with one.
-3. Times: forward, guided step and decode of 2b and 5b at 49x480x720 with weights of noise.
-4. Peers: diffusers eager and torch.compile at the same sizes, where torch and diffusers can be imported.
+1. Kernels: every kernel and every use of a library against the host, by the test programs.
+2. Parity: transformer and VAE reference cases and the demo model, f32 and 16 bits, against the CPU of the same program.
+3. Ranks: 1, 2 and 4 ranks on the GPU give the same bits without a ring, the same numbers up to rounding with one.
+4. Times: products and attention of 5b alone; forward, guided step and decode of 2b and 5b at 49x480x720 with weights of
+   noise; a 5b step from files.
+5. Peers: torch's products and attention; diffusers eager and torch.compile at the same sizes; as far as both can be imported.
 
-Prints a table; --output writes it as JSON as well. Exits with 1 when a comparison fails. What does not fit the time is named.
+NVIDIA's libraries are looked for among the packages of this Python as well. Every part has its share of the time, and what
+does not fit is named. Prints a table; --output writes it as JSON as well. Exits with 1 when a comparison fails.
 NOTHING HERE HAS BEEN RUN ON A GPU YET.
 """
 import argparse
 import array
+import concurrent.futures
+import contextlib
 import json
 import math
 import os
 import random
+import site
 import struct
 import subprocess
 import sys
@@ -34,11 +43,19 @@ LIMITS = {"f32": 1e-4, "f16": 5e-3, "bf16": 5e-2}
 RING = 1e-5
 # Latent frames, rows and columns of 49x480x720.
 LATENTS = [13, 60, 90]
+# Products [rows, k] [n, k]^T of a guided 5b step, and its attention.
+GEMMS = [(35552, 3072, 9216), (35552, 3072, 3072), (35552, 3072, 12288), (35552, 12288, 3072)]
+TOKENS, HEADS, HEAD_DIM = 17776, 48, 64
+# Test programs of the kernels.
+SUITES = ["cuda_device", "cube"]
+# Processes that use the GPU side by side where only results count.
+WORKERS = 6
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--terrace", type=Path, default=ROOT / "target" / "release" / "terrace")
+    parser.add_argument("--suites", type=Path, default=ROOT / "target" / "release" / "deps", help="folder of the test programs")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--dtypes", default="f32,bf16", help="of f32, f16 and bf16, with commas")
     parser.add_argument("--presets", default="2b,5b", help="of models/configs, with commas")
@@ -53,9 +70,19 @@ class Report:
 
     def __init__(self, seconds):
         self.rows, self.sound, self.end = [], True, time.monotonic() + seconds
+        self.part = self.end
 
     def left(self):
-        return self.end - time.monotonic()
+        return min(self.end, self.part) - time.monotonic()
+
+    @contextlib.contextmanager
+    def within(self, seconds):
+        """What is run inside gets so much of the time."""
+        self.part = time.monotonic() + seconds
+        try:
+            yield
+        finally:
+            self.part = self.end
 
     def add(self, what, value, note="", sound=True):
         self.rows.append({"what": what, "value": value, "note": note, "sound": sound})
@@ -79,13 +106,26 @@ class Report:
         return None
 
 
+def environment():
+    """That of this process, with the libraries that come with packages of this Python, and the folder where they are."""
+    roots = dict.fromkeys([*sys.path, *site.getsitepackages(), site.getusersitepackages()])
+    folders = [str(folder) for root in roots for folder in sorted(Path(root).glob("nvidia/*/lib"))]
+    known = os.environ.get("LD_LIBRARY_PATH", "")
+    return {**os.environ, "LD_LIBRARY_PATH": ":".join(folders + [known] if known else folders)}, folders
+
+
 class Terrace:
     def __init__(self, args, report):
         self.args, self.report = args, report
+        self.environment, self.folders = environment()
 
     def call(self, *words):
-        command = [str(word) for word in (self.args.terrace, *words)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=self.report.left())
+        return self.run(self.args.terrace, *words)
+
+    def run(self, *words):
+        command = [str(word) for word in words]
+        left = max(self.report.left(), 1)
+        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=left, env=self.environment)
         return done.stdout
 
     def bench(self, *words):
@@ -157,18 +197,72 @@ def parts(folder):
     yield "encode-text demo", ["encode-text", "--prompt", "a red circle moving right on a black background"]
 
 
+def suites(terrace, report):
+    """The test programs, all at once; a program that is not there is named."""
+    for name in SUITES:
+        found = [path for path in terrace.args.suites.glob(f"{name}-*") if os.access(path, os.X_OK) and not path.suffix]
+        if not found:
+            report.add(f"kernels: {name}", "left out", f"no test program in {terrace.args.suites}")
+            continue
+        program = max(found, key=lambda path: path.stat().st_mtime)
+
+        def run():
+            device = {"TERRACE_TEST_DEVICE": terrace.args.device}
+            command = [str(program), "--include-ignored", "--test-threads", str(WORKERS)]
+            left = max(report.left(), 1)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=left, env={**terrace.environment, **device})
+            lines = done.stdout.splitlines()
+            summary = [line for line in lines if line.startswith("test result:")]
+            passed = sum(line.endswith("... ok") for line in lines)
+            for line in lines:
+                if line.startswith("test ") and line.endswith("FAILED"):
+                    test = line.split()[1]
+                    # The first line of the panic behind the name of the test.
+                    told = done.stdout.partition(f"---- {test} stdout ----")[2].strip().splitlines()
+                    report.add(f"kernels: {name} {test}", "FAILED", " ".join(told[:4])[:400], sound=False)
+            sound = done.returncode == 0 and bool(summary)
+            note = summary[0] if summary else (done.stderr.strip().splitlines() or ["no result"])[-1]
+            report.add(f"kernels: {name}", f"{passed} passed", note, sound)
+
+        report.step(f"kernels: {name}", run)
+
+
 def parity(terrace, report, folder):
-    for name, command in parts(folder):
-        expected, found = folder / "cpu.safetensors", folder / "gpu.safetensors"
+    """All cases side by side; each has files of its own."""
+    def case(number, name, command):
+        expected = folder / f"cpu-{number}.safetensors"
+        if report.step(name, lambda: terrace.call(*command, "--output", expected)) is None:
+            return
+        for dtype in terrace.args.dtypes.split(","):
+            found = folder / f"gpu-{number}-{dtype}.safetensors"
 
-        def compare(dtype):
-            terrace.call(*command, "--output", found, "--device", terrace.args.device, "--dtype", dtype)
-            wrong = error(read_tensor(found), read_tensor(expected))
-            report.add(f"{name} {dtype}", f"{wrong:.1e}", f"at most {LIMITS[dtype]:.0e}", wrong <= LIMITS[dtype])
+            def compare():
+                terrace.call(*command, "--output", found, "--device", terrace.args.device, "--dtype", dtype)
+                wrong = error(read_tensor(found), read_tensor(expected))
+                report.add(f"{name} {dtype}", f"{wrong:.1e}", f"at most {LIMITS[dtype]:.0e}", wrong <= LIMITS[dtype])
 
-        if report.step(name, lambda: terrace.call(*command, "--output", expected)) is not None:
-            for dtype in terrace.args.dtypes.split(","):
-                report.step(f"{name} {dtype}", lambda: compare(dtype))
+            report.step(f"{name} {dtype}", compare)
+
+    with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+        list(pool.map(lambda part: case(part[0], *part[1]), enumerate(parts(folder))))
+
+
+def generation(terrace, report, folder):
+    """The demo's latents after some steps, the later ones repeated from a record, against the CPU in f32."""
+    def run(device, dtype):
+        latents = folder / f"latents-{device}-{dtype}.safetensors".replace(":", "-")
+        terrace.call("generate", "--prompt", "a red circle moving right on a black background", "--num-inference-steps", 6,
+                     "--device", device, "--dtype", dtype, "--output", folder / f"{device}-{dtype}.gif".replace(":", "-"),
+                     "--save-latents", latents)
+        return read_tensor(latents)
+
+    expected = report.step("demo video", lambda: run("cpu", "f32"))
+    for dtype in terrace.args.dtypes.split(",") if expected is not None else []:
+        wrong = report.step(f"demo video {dtype}", lambda: error(run(terrace.args.device, dtype), expected))
+        if wrong is not None:
+            # Errors grow from step to step.
+            limit = 4 * LIMITS[dtype]
+            report.add(f"demo video, 6 steps, {dtype}", f"{wrong:.1e}", f"at most {limit:.0e}", wrong <= limit)
 
 
 def ranks(terrace, report, folder):
@@ -209,8 +303,11 @@ def times(terrace, report):
         found = report.step(name, lambda: terrace.bench(*words, *device))
         if found is not None:
             seconds = found["median_seconds"]
-            report.add(name, f"{seconds:.3f} s", f"{found['flops'] / seconds / 1e12:.0f} TFLOP/s")
+            report.add(name, f"{seconds:.4f} s", f"{found['flops'] / seconds / 1e12:.0f} TFLOP/s")
 
+    for rows, k, n in GEMMS:
+        measure(f"product {rows} x {k} x {n}", "gemm", "--rows", rows, "--k", k, "--n", n)
+    measure(f"attention {TOKENS} x {HEADS} x {HEAD_DIM}", "attention", "--tokens", TOKENS, "--heads", HEADS, "--head-dim", HEAD_DIM)
     latents = ["--latent-frames", LATENTS[0], "--latent-height", LATENTS[1], "--latent-width", LATENTS[2]]
     measure("decode 49x480x720", "decode", *latents)
     for preset in terrace.args.presets.split(","):
@@ -221,6 +318,77 @@ def times(terrace, report):
             measure(f"guided step {preset} 49x480x720, {count} ranks", "step", *size, "--num-gpus", count)
 
 
+def from_files(terrace, report, folder):
+    """A 5b step whose weights come from files in the page cache: seconds from the start of the process to its end."""
+    model = folder / "5b"
+    (model / "transformer").mkdir(parents=True)
+    config = json.loads((CONFIGS / "transformer-5b.json").read_text())
+    (model / "transformer" / "config.json").write_text(json.dumps(config))
+    plan = folder / "5b.plan"
+    terrace.call("compile", "--model", model, "--num-frames", 49, "--dtype", "bf16", "--output", plan)
+    header, end = {}, 0
+    for weight in json.loads(plan.read_text())["weights"]:
+        for source in weight["sources"]:
+            begin, end = end, end + 2 * math.prod(source["shape"])
+            header[source["name"]] = {"dtype": "BF16", "shape": source["shape"], "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    with (model / "transformer" / "diffusion_pytorch_model.safetensors").open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        # Numbers do not matter, where they come from does; so the file is written and not left empty.
+        block = os.urandom(1 << 20).replace(b"\x7f", b"\x3f").replace(b"\xff", b"\xbf") * 16
+        while end > 0:
+            file.write(block[:end])
+            end -= len(block)
+
+    def run():
+        begun = time.perf_counter()
+        terrace.call("bench", "step", "--model", model, "--num-frames", 49, "--dtype", "bf16", "--device", terrace.args.device,
+                     "--warmup", 0, "--runs", 1, "--json")
+        return time.perf_counter() - begun
+
+    taken = run()
+    report.add("start to end of one 5b step, weights cached", f"{taken:.1f} s", "at most 10 s")
+
+
+def median_seconds(function, runs):
+    """Of one call on the GPU, in this process."""
+    import torch
+
+    function()
+    torch.cuda.synchronize()
+    taken = []
+    for _ in range(runs):
+        begun = time.perf_counter()
+        function()
+        torch.cuda.synchronize()
+        taken.append(time.perf_counter() - begun)
+    return sorted(taken)[len(taken) // 2]
+
+
+def torch_kernels(terrace, report):
+    """torch's products and attention at the sizes of ours, repeated as ours are."""
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    def noise(*shape):
+        return torch.randn(*shape, device="cuda", dtype=torch.bfloat16)
+
+    def measure(name, flops, kernel, repeats=16):
+        taken = report.step(name, lambda: median_seconds(lambda: [kernel() for _ in range(repeats)], terrace.args.runs))
+        if taken is not None:
+            report.add(name, f"{taken / repeats:.4f} s", f"{flops * repeats / taken / 1e12:.0f} TFLOP/s")
+
+    with torch.inference_mode():
+        for rows, k, n in GEMMS:
+            x, weight = noise(rows, k), noise(n, k)
+            measure(f"torch product {rows} x {k} x {n}", 2 * rows * k * n, lambda: torch.nn.functional.linear(x, weight))
+        q, k, v = (noise(1, HEADS, TOKENS, HEAD_DIM) for _ in range(3))
+        for backend in (SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION):
+            with sdpa_kernel(backend):
+                measure(f"torch attention {TOKENS} x {HEADS} x {HEAD_DIM}, {backend.name.lower()}",
+                        4 * HEADS * TOKENS * TOKENS * HEAD_DIM, lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v))
+
+
 def peers(terrace, report):
     """diffusers at the same sizes, in this process."""
     import torch
@@ -228,15 +396,7 @@ def peers(terrace, report):
     from diffusers.models.embeddings import get_3d_rotary_pos_embed
 
     def seconds(function):
-        function()
-        torch.cuda.synchronize()
-        taken = []
-        for _ in range(terrace.args.runs):
-            begun = time.perf_counter()
-            function()
-            torch.cuda.synchronize()
-            taken.append(time.perf_counter() - begun)
-        return sorted(taken)[len(taken) // 2]
+        return median_seconds(function, terrace.args.runs)
 
     def model(kind, file):
         with torch.device("cuda"):
@@ -282,16 +442,28 @@ def main():
         raise SystemExit(f"{args.terrace} is not there; run `cargo build --release --features cuda`")
     report = Report(args.seconds)
     terrace = Terrace(args, report)
+    print("libraries in", *(terrace.folders or ["the system's folders only"]))
     devices = report.step("devices", lambda: terrace.call("devices"))
     print(devices or "", end="", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        parity(terrace, report, Path(folder))
-        ranks(terrace, report, Path(folder))
-    times(terrace, report)
-    try:
-        peers(terrace, report)
-    except ImportError as missing:
-        report.add("diffusers", "left out", str(missing))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with report.within(90):
+            suites(terrace, report)
+        with report.within(150):
+            parity(terrace, report, folder)
+        with report.within(60):
+            ranks(terrace, report, folder)
+        with report.within(30):
+            generation(terrace, report, folder)
+        with report.within(200):
+            times(terrace, report)
+        with report.within(60):
+            report.step("5b from files", lambda: from_files(terrace, report, folder))
+    for name, measure in (("torch", torch_kernels), ("diffusers", peers)):
+        try:
+            measure(terrace, report)
+        except ImportError as missing:
+            report.add(name, "left out", str(missing))
     if args.output:
         results = {"date": time.strftime("%Y-%m-%d"), "host": os.uname().nodename, "devices": devices, "rows": report.rows}
         args.output.write_text(json.dumps(results, indent=2) + "\n")

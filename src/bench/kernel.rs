@@ -1,15 +1,18 @@
 //! The two kernels that a transformer spends its time in, alone: matrix product and attention.
+//!
+//! On the CPU they are called as they are; GPUs run plans of one kernel.
 
-use super::{Limit, Measured, Repeat, measure, operands, timed};
-use crate::{Error, Precision, tensors};
+use super::{Limit, Measured, Repeat, measure, operands, single, timed};
+use crate::{Device, Error, Precision, Runner, tensors};
+use std::sync::Arc;
 use terrace_kernels::cpu::{
     Attention, AttentionProducts, HeadsView, HeadsViewMut, Linear, LinearEpilogue, Operands,
     PackedLinear,
 };
-use terrace_plan::{DType, Rank};
+use terrace_plan::{DType, Plan, Rank};
 use terrace_runtime::backend::Backend;
 use terrace_runtime::backend::cpu::Cpu;
-use terrace_runtime::{HostTensor, SessionOptions};
+use terrace_runtime::{Checkpoint, HostTensor, SessionOptions};
 
 /// Size of a matrix product `x [rows, k] W [n, k]^T`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +39,67 @@ pub struct AttentionSize {
 /// Measures a matrix product with a packed weight.
 ///
 /// # Errors
-/// There is no memory for the operands.
+/// There is no memory for the operands, or the device fails.
 pub fn gemm(
+    size: GemmSize,
+    precision: Precision,
+    runner: &Runner,
+    repeat: Repeat,
+) -> Result<Measured, Error> {
+    let GemmSize { rows, k, n } = size;
+    match runner.device() {
+        Device::Cpu => gemm_on_cpu(size, precision, runner.options(), repeat),
+        Device::Wgpu { .. } | Device::Cuda { .. } => {
+            let input = tensors::noise(vec![rows, k])?;
+            let plan = single::gemm(size, precision)?;
+            on_gpu(plan, &input, flops(&[2, rows, k, n]), runner, repeat)
+        }
+    }
+}
+
+/// Measures an attention whose queries, keys and values lie in one matrix, as the transformer has them.
+///
+/// # Errors
+/// There is no memory for the operands, or the device fails.
+pub fn attention(
+    size: AttentionSize,
+    precision: Precision,
+    runner: &Runner,
+    repeat: Repeat,
+) -> Result<Measured, Error> {
+    let AttentionSize {
+        tokens,
+        heads,
+        head_dim,
+    } = size;
+    match runner.device() {
+        Device::Cpu => attention_on_cpu(size, precision, runner.options(), repeat),
+        Device::Wgpu { .. } | Device::Cuda { .. } => {
+            let input = tensors::noise(vec![tokens, 3, heads, head_dim])?;
+            let plan = single::attention(size, precision)?;
+            let flops = flops(&[4, heads, tokens, tokens, head_dim]);
+            on_gpu(plan, &input, flops, runner, repeat)
+        }
+    }
+}
+
+/// Measures one of the kernels that a plan repeats.
+fn on_gpu(
+    plan: Plan,
+    input: &HostTensor,
+    flops: u64,
+    runner: &Runner,
+    repeat: Repeat,
+) -> Result<Measured, Error> {
+    let checkpoint = Checkpoint::noise(&plan, 0)?;
+    let mut session = runner.session(Arc::new(plan), &checkpoint)?;
+    session.set(single::INPUT, input)?;
+    measure(repeat.on(runner.device()), Limit::Unknown, flops, || {
+        Ok(timed(|| session.run())? / single::REPEATS)
+    })
+}
+
+fn gemm_on_cpu(
     size: GemmSize,
     precision: Precision,
     options: &SessionOptions,
@@ -69,11 +131,7 @@ pub fn gemm(
     })
 }
 
-/// Measures an attention whose queries, keys and values lie in one matrix, as the transformer has them.
-///
-/// # Errors
-/// There is no memory for the operands.
-pub fn attention(
+fn attention_on_cpu(
     size: AttentionSize,
     precision: Precision,
     options: &SessionOptions,

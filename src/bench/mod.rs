@@ -6,11 +6,12 @@
 
 mod kernel;
 mod part;
+mod single;
 
 pub use kernel::{AttentionSize, GemmSize, attention, gemm};
 pub use part::{Weights, part};
 
-use crate::{Error, Precision};
+use crate::{Device, Error, Precision};
 use std::time::{Duration, Instant};
 use terrace_kernels::cpu::{Operands, instruction_set, peak_flops};
 use terrace_plan::{DType, Rank};
@@ -28,6 +29,21 @@ pub struct Repeat {
     pub warmup: usize,
     /// Runs that are counted; none are as good as one.
     pub runs: usize,
+}
+
+impl Repeat {
+    /// The runs on a device. A GPU of NVIDIA's records its list at the second run and repeats the record from
+    /// then on, so the second one counts as little as the first, unless the first is what is asked for.
+    fn on(self, device: &Device) -> Self {
+        let least = match (device, self.warmup) {
+            (Device::Cuda { .. }, 1..) => 2,
+            (Device::Cpu | Device::Wgpu { .. } | Device::Cuda { .. }, _) => 0,
+        };
+        Self {
+            warmup: self.warmup.max(least),
+            ..self
+        }
+    }
 }
 
 /// What was measured.

@@ -55,7 +55,7 @@ pub fn part(
         }
         Device::Wgpu { .. } | Device::Cuda { .. } => Limit::Unknown,
     };
-    measure(repeat, limit, flops, || {
+    measure(repeat.on(runner.device()), limit, flops, || {
         for (port, tensor) in inputs {
             session.set(port, tensor)?;
         }

@@ -84,6 +84,10 @@ pub struct Compile {
     pub scheduler: Option<Scheduler>,
     #[command(flatten)]
     pub parallel: Parallel,
+    /// Where the plan will run: cpu, wgpu or cuda. GPUs compute in 16 bits between products as well, if --dtype
+    /// does. It need not be on this machine.
+    #[arg(long, value_name = "DEVICE", default_value_t = Device::Cpu)]
+    pub device: Device,
     /// Plan file to write.
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,

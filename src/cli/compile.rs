@@ -4,7 +4,7 @@ use super::args;
 use super::console::{Console, count};
 use serde_json::json;
 use std::time::Instant;
-use terrace::{Error, GenerateRequest, Model, Sampling, Solver, step_request};
+use terrace::{Device, Error, GenerateRequest, Model, Sampling, Solver, step_request};
 
 pub fn compile(args: args::Compile, console: &Console) -> Result<(), Error> {
     let model = super::open(args.model.as_deref())?;
@@ -19,15 +19,16 @@ pub fn compile(args: args::Compile, console: &Console) -> Result<(), Error> {
     request.granularity = args.parallel.granularity();
     request.precision = args.precision.read();
     let begun = Instant::now();
-    let plan = request_plan(&model, &request)?;
+    let plan = request_plan(&model, &request, &args.device)?;
     plan.save(&args.output)?;
     let seconds = begun.elapsed().as_secs_f64();
     console.result(
         &format!(
-            "{}: {} for {}, {} ({}), compiled in {seconds:.2} s",
+            "{}: {} for {}, activations {}, {} ({}), compiled in {seconds:.2} s",
             args.output.display(),
             plan.header.graph,
             plan.header.fingerprint.shape,
+            plan.activations(),
             count(plan.ranks.len(), "rank"),
             plan.mesh,
         ),
@@ -36,6 +37,7 @@ pub fn compile(args: args::Compile, console: &Console) -> Result<(), Error> {
             "plan": args.output,
             "graph": plan.header.graph,
             "fingerprint": plan.header.fingerprint,
+            "activations": plan.activations(),
             "mesh": plan.mesh,
             "seconds": seconds,
         }),
@@ -43,8 +45,12 @@ pub fn compile(args: args::Compile, console: &Console) -> Result<(), Error> {
     Ok(())
 }
 
-fn request_plan(model: &Model, request: &GenerateRequest) -> Result<terrace::Plan, Error> {
-    step_request(model, request)?.compile()
+fn request_plan(
+    model: &Model,
+    request: &GenerateRequest,
+    device: &Device,
+) -> Result<terrace::Plan, Error> {
+    step_request(model, request)?.on(device).compile()
 }
 
 impl args::Size {

@@ -1,6 +1,6 @@
 //! Plans of the real models, from configs alone.
 
-use crate::support::{succeed, text};
+use crate::support::{refuse, succeed, text};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -121,4 +121,39 @@ fn every_variant_compiles_from_its_config() {
             );
         }
     }
+}
+
+#[test]
+fn plans_for_gpus_have_their_activations() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let size = ["--num-frames", "1", "--height", "32", "--width", "32"];
+    let compiled = |device: &str, dtype: &str| {
+        let to = ["--device", device, "--dtype", dtype, "-o", "x.plan.json"];
+        let ran = succeed(path, &[&["compile"], &size[..], &to].concat());
+        let shown = inspect(path, &[]);
+        let line = shown.lines().find(|line| line.starts_with("dtype"));
+        (ran.out, line.unwrap().to_owned())
+    };
+    for (device, dtype, activations) in [
+        ("cpu", "bf16", "f32"),
+        ("cuda", "f32", "f32"),
+        ("wgpu:3", "f16", "f16"),
+        ("cuda:0,1", "bf16", "bf16"),
+    ] {
+        let (said, line) = compiled(device, dtype);
+        assert!(
+            said.contains(&format!(", activations {activations}, ")),
+            "{said}"
+        );
+        let narrow = format!("{dtype}, activations {activations}");
+        let expected = if activations == "f32" { dtype } else { &narrow };
+        assert_eq!(line, format!("dtype     {expected}"));
+    }
+    let run = ["run", "x.plan.json", "--prompt", "a", "-o", "out.gif"];
+    refuse(
+        path,
+        &run,
+        &["activations in bf16", "device cpu", "--device cpu"],
+    );
 }

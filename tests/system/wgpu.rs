@@ -1,6 +1,7 @@
 //! The whole pipeline on a GPU against the CPU.
 
-use crate::support::{error, files, golden};
+use crate::support::{error, files, golden, refuse, succeed};
+use serde_json::{Value, json};
 use terrace::{
     Cut, Degrees, Device, Error, ForwardInputs, GenerateRequest, Generated, Model, Pipeline,
     Precision, Runner, SessionOptions,
@@ -79,4 +80,93 @@ fn forwards_in_f16_are_those_of_the_reference_on_any_number_of_ranks() {
         }
     }
     assert!(compared >= 5 && equal >= 3, "{compared} {equal}");
+}
+
+#[test]
+fn a_plan_for_gpus_runs_where_it_was_compiled_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let size = ["--num-frames", "1", "--height", "32", "--width", "32"];
+    let types = ["--dtype", "f16", "--device", "wgpu"];
+    let to = ["--ulysses-degree", "2", "-o", "x.plan.json"];
+    succeed(path, &[&["compile"], &size[..], &types, &to].concat());
+    let prompt = ["--prompt", "a red circle", "--num-inference-steps", "2"];
+    let run = [
+        "run",
+        "x.plan.json",
+        "--device",
+        "wgpu",
+        "--save-latents",
+        "run",
+        "-o",
+        "x.gif",
+    ];
+    succeed(path, &[&run[..], &prompt].concat());
+    let generate = [
+        "generate",
+        "--ulysses-degree",
+        "2",
+        "--save-latents",
+        "all",
+        "-o",
+        "y.gif",
+    ];
+    succeed(path, &[&generate[..], &prompt, &size, &types].concat());
+    let read = |name| std::fs::read(path.join(name)).unwrap();
+    assert!(read("run") == read("all"));
+}
+
+#[test]
+fn kernels_and_parts_are_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let gemm = ["gemm", "--rows", "5", "--k", "40", "--n", "17"];
+    let attention = [
+        "attention",
+        "--tokens",
+        "50",
+        "--heads",
+        "3",
+        "--head-dim",
+        "20",
+    ];
+    let forward = [
+        "forward", "--layers", "1", "--height", "16", "--width", "32",
+    ];
+    for (what, flops) in [
+        (&gemm[..], Some(2 * 5 * 40 * 17)),
+        (&attention, Some(4 * 3 * 50 * 50 * 20)),
+        (&forward, None),
+    ] {
+        for dtype in ["f32", "f16"] {
+            let how = [
+                "--device", "wgpu", "--dtype", dtype, "--runs", "1", "--json",
+            ];
+            let ran = succeed(folder.path(), &[&["bench"], what, &how].concat());
+            let found: Value = serde_json::from_str(&ran.out).unwrap();
+            assert_eq!(
+                (&found["device"], &found["dtype"]),
+                (&json!("wgpu:0"), &json!(dtype))
+            );
+            assert!(found["median_seconds"].as_f64().unwrap() > 0.0, "{found}");
+            // The peak of an adapter is not known.
+            assert_eq!(found["peak_gflops"], Value::Null);
+            if let Some(flops) = flops {
+                assert_eq!(found["flops"], flops);
+            }
+        }
+    }
+    let int8 = [
+        "bench", "gemm", "--rows", "2", "--k", "8", "--n", "8", "--dtype", "int8",
+    ];
+    let refused = [
+        "weight `weight` is i8",
+        "f32 and f16 only",
+        "--dtype",
+        "--device cpu",
+    ];
+    refuse(
+        folder.path(),
+        &[&int8[..], &["--device", "wgpu"]].concat(),
+        &refused,
+    );
 }

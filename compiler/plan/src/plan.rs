@@ -45,6 +45,18 @@ pub struct Header {
     pub request: String,
 }
 
+impl Plan {
+    /// Element type of activations: 16 bits where a buffer has them, f32 otherwise. A device must have kernels
+    /// that take it.
+    pub fn activations(&self) -> DType {
+        let buffers = self.ranks.iter().flat_map(|rank| &rank.buffers);
+        let mut types = buffers.map(|buffer| buffer.dtype);
+        types
+            .find(|dtype| dtype.is_floating() && *dtype != DType::F32)
+            .unwrap_or(DType::F32)
+    }
+}
+
 impl Header {
     /// The version of the plan format that this crate reads and writes.
     pub const FORMAT: u32 = 2;

@@ -34,6 +34,15 @@ impl Event {
         }
     }
 
+    /// Returns when everything before the mark has ended; at once when it was never set.
+    ///
+    /// # Errors
+    /// When something before the mark has failed.
+    pub fn synchronize(&self) -> Result<(), CudaFault> {
+        let ended = self.0.synchronize();
+        ended.map_err(|error| driver_call("cuEventSynchronize", error))
+    }
+
     pub(super) const fn inner(&self) -> &CudaEvent {
         &self.0
     }

@@ -18,6 +18,7 @@ mod nvrtc;
 mod queue;
 mod source;
 mod stream;
+mod upload;
 
 pub use cubin_cache::{CubinCache, CubinKey};
 pub use cudnn::{
@@ -37,6 +38,7 @@ pub use nvrtc::{Cubin, Nvrtc};
 pub use queue::{CudaBuffer, CudaKernels, CudaLaunch, CudaQueue};
 pub use source::Source;
 pub use stream::{ByteRows, Graph, Priority, Stream};
+pub use upload::Uploader;
 
 use cudarc::driver::DriverError;
 

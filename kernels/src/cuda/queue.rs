@@ -12,8 +12,8 @@ use super::memory::DeviceAddress;
 use super::nvrtc::Nvrtc;
 use super::source::Source;
 use super::stream::Stream;
-use crate::KernelError;
 use crate::cube::{Call, Device as Target, Queue};
+use crate::{KernelError, check};
 use cubecl::Runtime;
 use cubecl::cuda::{CudaDevice, CudaRuntime};
 use cubecl::prelude::{KernelId, KernelMetadata};
@@ -26,6 +26,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Shared memory of a block that needs no permission.
 const SHARED: usize = 48 << 10;
+/// Blocks along each dimension of a grid at most.
+const GRID: [u32; 3] = [i32::MAX as u32, u16::MAX as u32, u16::MAX as u32];
 
 /// Memory of a device that operands lie in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,11 +197,16 @@ impl Queue for CudaQueue {
             }
             addresses.push(operand.buffer.address.plus(start).0);
         }
+        let grid = call.grid();
+        if grid.iter().zip(GRID).any(|(side, most)| *side > most) {
+            let (expected, found) = (format!("at most {GRID:?} blocks"), format!("{grid:?}"));
+            return Err(check::argument(call.name(), "grid", expected, found));
+        }
         // Every operand is bound where it begins.
         let info = call.info(&vec![0; addresses.len()])?;
         Ok(CudaLaunch {
             kernel: self.kernels.load(call)?,
-            grid: call.grid(),
+            grid,
             addresses,
             info: info.data,
         })

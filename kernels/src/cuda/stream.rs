@@ -107,10 +107,12 @@ impl Stream {
             return Ok(());
         }
         self.device.bind()?;
+        // With one address space for all devices, an address says which one it belongs to.
         // SAFETY: the same contract.
-        let copied =
-            unsafe { result::memcpy_dtod_async(dst.0, src.0, bytes, self.stream.cu_stream()) };
-        copied.map_err(|error| driver_call("cuMemcpyDtoDAsync", error))
+        let copied = unsafe { sys::cuMemcpyAsync(dst.0, src.0, bytes, self.stream.cu_stream()) };
+        copied
+            .result()
+            .map_err(|error| driver_call("cuMemcpyAsync", error))
     }
 
     /// Queues a copy of rows. With peer access, `src` may be on another device.
@@ -129,8 +131,13 @@ impl Stream {
         if rows.width == 0 || rows.rows == 0 {
             return Ok(());
         }
+        if rows.rows == 1 {
+            // The driver limits distances, also those that nothing is at.
+            // SAFETY: the same contract.
+            return unsafe { self.copy(src, dst, rows.width) };
+        }
         self.device.bind()?;
-        // With one address space for all devices, an address says which one it belongs to.
+        // As for `copy`.
         let unified = sys::CUmemorytype::CU_MEMORYTYPE_UNIFIED;
         let copy = sys::CUDA_MEMCPY2D {
             srcXInBytes: 0,

@@ -5,18 +5,17 @@
 
 use std::sync::OnceLock;
 
-use cubecl::server::Handle;
-use half::f16;
+use half::{bf16, f16};
 use terrace_kernels::KernelError;
-use terrace_kernels::cube::{Call, Device, Element, Operand, Queue, WgpuQueue, adapters};
+use terrace_kernels::cube::{Call, Device, Element, Operand, Queue};
 
-/// Element types that every test runs with.
-pub const FLOATS: [Element; 2] = [Element::F32, Element::F16];
+pub use crate::device::{Buffer, FLOATS};
+use crate::device::{Memory, TestQueue, open};
 
 /// The queue that all tests share.
-pub fn queue() -> &'static WgpuQueue {
-    static QUEUE: OnceLock<WgpuQueue> = OnceLock::new();
-    QUEUE.get_or_init(|| adapters()[0].open().unwrap())
+pub fn queue() -> &'static TestQueue {
+    static QUEUE: OnceLock<TestQueue> = OnceLock::new();
+    QUEUE.get_or_init(open)
 }
 
 /// A region of the arena.
@@ -49,7 +48,8 @@ impl Arena {
             match element {
                 Element::F32 => out.copy_from_slice(&value.to_le_bytes()),
                 Element::F16 => out.copy_from_slice(&f16::from_f32(value).to_le_bytes()),
-                Element::Bf16 | Element::U32 => panic!("no test has {element} values"),
+                Element::Bf16 => out.copy_from_slice(&bf16::from_f32(value).to_le_bytes()),
+                Element::U32 => panic!("{element} values are words"),
             }
         }
         region
@@ -86,27 +86,27 @@ impl Arena {
     pub fn upload(mut self) -> Loaded {
         self.bytes
             .resize(self.bytes.len().next_multiple_of(4), 0xff);
-        let handle = queue().upload(&self.bytes).unwrap();
+        let memory = Memory::holding(queue(), &self.bytes);
         let bytes = self.bytes;
-        Loaded { bytes, handle }
+        Loaded { bytes, memory }
     }
 }
 
 /// An arena on the device.
 pub struct Loaded {
     bytes: Vec<u8>,
-    handle: Handle,
+    memory: Memory,
 }
 
 impl Loaded {
-    pub fn device(&self) -> &Device<<WgpuQueue as Queue>::Runtime> {
+    pub fn device(&self) -> &Device<<TestQueue as Queue>::Runtime> {
         queue().device()
     }
 
     /// The operand of a region.
-    pub fn at(&self, region: Region) -> Operand<Handle> {
+    pub fn at(&self, region: Region) -> Operand<Buffer> {
         Operand {
-            buffer: self.handle.clone(),
+            buffer: self.memory.buffer(),
             offset: region.offset,
             len: region.len,
             element: region.element,
@@ -114,7 +114,7 @@ impl Loaded {
     }
 
     /// Runs the calls, checks that only `written` changed, and returns its values.
-    pub fn run(&self, calls: Result<Vec<Call<Handle>>, KernelError>, written: Region) -> Vec<f32> {
+    pub fn run(&self, calls: Result<Vec<Call<Buffer>>, KernelError>, written: Region) -> Vec<f32> {
         self.run_with(calls, None, written)
     }
 
@@ -122,7 +122,7 @@ impl Loaded {
     /// than `written`.
     pub fn run_with(
         &self,
-        calls: Result<Vec<Call<Handle>>, KernelError>,
+        calls: Result<Vec<Call<Buffer>>, KernelError>,
         scratch: Option<Region>,
         written: Region,
     ) -> Vec<f32> {
@@ -132,7 +132,7 @@ impl Loaded {
             // SAFETY: tests give regions that overlap only where the call allows it.
             unsafe { queue.launch(&launch).unwrap() };
         }
-        let mut bytes = queue.download(self.handle.clone()).unwrap();
+        let mut bytes = self.memory.read(queue);
         if let Some(scratch) = scratch {
             let size = scratch.element.bytes();
             let range = scratch.offset * size..(scratch.offset + scratch.len) * size;
@@ -161,7 +161,10 @@ fn floats(element: Element, bytes: &[u8]) -> Vec<f32> {
         Element::F16 => chunks
             .map(|b| f16::from_le_bytes(b.try_into().unwrap()).to_f32())
             .collect(),
-        Element::Bf16 | Element::U32 => panic!("no test has {element} values"),
+        Element::Bf16 => chunks
+            .map(|b| bf16::from_le_bytes(b.try_into().unwrap()).to_f32())
+            .collect(),
+        Element::U32 => panic!("{element} values are words"),
     }
 }
 
@@ -169,15 +172,23 @@ fn floats(element: Element, bytes: &[u8]) -> Vec<f32> {
 pub fn rounded(element: Element, values: &[f32]) -> Vec<f32> {
     match element {
         Element::F16 => values.iter().map(|&v| f16::from_f32(v).to_f32()).collect(),
-        Element::F32 | Element::Bf16 | Element::U32 => values.to_vec(),
+        Element::Bf16 => {
+            let narrow = values.iter().map(|&v| bf16::from_f32(v).to_f32());
+            narrow.collect()
+        }
+        Element::F32 | Element::U32 => values.to_vec(),
     }
 }
 
-/// Asserts that every element differs by at most `tolerance * max(1, |expected|)`, or in f16 by what
-/// its rounding adds.
+/// Asserts that every element differs by at most `tolerance * max(1, |expected|)`, or in 16 bits by what
+/// their rounding adds.
 pub fn close(element: Element, found: &[f32], expected: &[f32], tolerance: f32) {
     assert_eq!(found.len(), expected.len());
-    let rounding = if element == Element::F16 { 1e-3 } else { 0.0 };
+    let rounding = match element {
+        Element::F16 => 1e-3,
+        Element::Bf16 => 8e-3,
+        Element::F32 | Element::U32 => 0.0,
+    };
     for (i, (&f, &e)) in found.iter().zip(expected).enumerate() {
         let most = (tolerance + rounding) * e.abs().max(1.0);
         // Written so that a NaN fails.

@@ -1,10 +1,9 @@
 //! Attention: whole, in steps, and the finish.
 
-use cubecl::server::Handle;
 use terrace_kernels::cube::*;
 use terrace_kernels::{StepStage, cpu};
 
-use crate::arena::{Arena, FLOATS, Loaded, Region, close, rounded};
+use crate::arena::{Arena, Buffer, FLOATS, Loaded, Region, close, rounded};
 use crate::common::{bits, values};
 
 /// Sizes of an attention; q, k and v are the parts of rows `[heads][3][dim + gap]`.
@@ -36,7 +35,7 @@ impl Sizes {
     }
 
     /// The view of a part of the packed rows from row `first` on.
-    fn view(&self, on: &Loaded, packed: Region, part: usize, first: usize) -> HeadsView<Handle> {
+    fn view(&self, on: &Loaded, packed: Region, part: usize, first: usize) -> HeadsView<Buffer> {
         let mut data = on.at(packed);
         let skip = first * self.row() + part * (self.dim + self.gap);
         data.offset += skip;
@@ -69,7 +68,7 @@ impl Sizes {
         packed: Region,
         bias: Option<Region>,
         y: Region,
-    ) -> Attention<Handle> {
+    ) -> Attention<Buffer> {
         Attention {
             batch: self.batch,
             heads: self.heads,

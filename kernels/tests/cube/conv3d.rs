@@ -3,7 +3,7 @@
 use terrace_kernels::cpu;
 use terrace_kernels::cube::*;
 
-use crate::arena::{Arena, FLOATS, close, rounded};
+use crate::arena::{Arena, Buffer, FLOATS, close, rounded};
 use crate::common::{bits, values};
 
 /// A convolution with all that it may have.
@@ -218,7 +218,7 @@ fn unfit_convolutions_are_refused() {
     refused(&|c| c.frames = usize::MAX);
 }
 
-fn arena_with(shape: &ConvWeight) -> Operand<cubecl::server::Handle> {
+fn arena_with(shape: &ConvWeight) -> Operand<Buffer> {
     let mut weights = Arena::new(0);
     let region = weights.put(Element::F32, &vec![0.0; shape.elements().unwrap()]);
     weights.upload().at(region)

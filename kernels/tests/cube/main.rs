@@ -1,8 +1,8 @@
-//! The CubeCL kernels against the CPU kernels, in f32 and f16, on whatever device wgpu finds.
+//! The CubeCL kernels against the CPU kernels, in every floating type that the device of the suite has.
 //!
 //! All operands of a test lie in one buffer, with elements between them that nobody may change.
 
-#![cfg(feature = "wgpu")]
+#![cfg(any(feature = "wgpu", feature = "cuda"))]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 #[path = "../common/mod.rs"]
@@ -14,6 +14,7 @@ mod attention;
 mod attention_merge;
 mod conv3d;
 mod copy;
+mod device;
 mod embedding;
 mod frames;
 mod gate;

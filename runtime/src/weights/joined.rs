@@ -11,7 +11,7 @@ use terrace_plan::{Weight, WeightSource};
 
 /// How an element is stored.
 #[derive(Clone, Copy, Debug)]
-enum Element {
+pub(super) enum Element {
     F64,
     F32,
     F16,
@@ -30,7 +30,7 @@ impl Element {
         }
     }
 
-    const fn bytes(self) -> usize {
+    pub(super) const fn bytes(self) -> usize {
         match self {
             Self::F64 => 8,
             Self::F32 => 4,
@@ -72,15 +72,15 @@ pub(crate) fn to_f32(dtype: StoredDType, bytes: &[u8]) -> Option<Vec<f32>> {
 }
 
 /// The sources of a weight.
-pub(super) struct Joined<'a> {
+pub(crate) struct Joined<'a> {
     checkpoint: &'a Checkpoint,
-    sources: Vec<Source<'a>>,
+    pub(super) sources: Vec<Source<'a>>,
 }
 
-struct Source<'a> {
+pub(super) struct Source<'a> {
     name: &'a str,
-    element: Element,
-    bytes: &'a [u8],
+    pub(super) element: Element,
+    pub(super) bytes: &'a [u8],
 }
 
 /// The rows of a weight, wherever they are stored.
@@ -88,7 +88,7 @@ pub(super) struct Rows<'a>(Vec<(Element, &'a [u8])>);
 
 impl<'a> Joined<'a> {
     /// Finds the sources of `weight`.
-    pub(super) fn new(
+    pub(crate) fn new(
         checkpoint: &'a Checkpoint,
         weight: &'a Weight,
     ) -> Result<Self, RuntimeError> {

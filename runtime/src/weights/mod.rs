@@ -9,6 +9,8 @@ mod format;
 mod joined;
 mod load;
 mod noise;
+#[cfg(feature = "cuda")]
+mod pieces;
 
 pub use cache::WeightCache;
 pub use checkpoint::{Checkpoint, StoredTensor};
@@ -16,6 +18,8 @@ pub use load::LoadedWeight;
 pub use safetensors::Dtype as StoredDType;
 
 pub(crate) use format::{TensorEntry, parse};
+#[cfg(feature = "cuda")]
+pub(crate) use joined::Joined;
 pub(crate) use joined::to_f32;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 pub(crate) use load::elements;

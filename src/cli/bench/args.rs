@@ -4,6 +4,7 @@ use super::super::args::{Execution, Parallel, Precision, Size};
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
+use terrace::Device;
 use terrace::bench::Repeat;
 
 /// Flags of `bench`.
@@ -163,6 +164,9 @@ pub struct Blocks {
 /// How a kernel is run.
 #[derive(Debug, Args)]
 pub struct Machine {
+    /// Where it runs: cpu, wgpu, wgpu:N or cuda:N; `terrace devices` shows what there is.
+    #[arg(long, value_name = "DEVICE", default_value_t = Device::Cpu)]
+    pub device: Device,
     /// Threads [default: the machine's cores].
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,

@@ -6,15 +6,17 @@ use crate::cli::console::Console;
 use terrace::bench::{
     AttentionSize, GemmSize, attention as measure_attention, gemm as measure_gemm,
 };
-use terrace::{Device, Error, Mesh, Precision, SessionOptions};
+use terrace::{Device, Error, Mesh, Precision, Runner, SessionOptions};
 
 pub fn gemm(args: args::Gemm, console: &Console) -> Result<(), Error> {
     let args::Gemm { rows, k, n, .. } = args;
     let precision = args.precision.read();
     let size = GemmSize { rows, k, n };
-    let measured = measure_gemm(size, precision, &args.machine.options(), args.runs.read())?;
+    let runner = args.machine.runner()?;
+    let measured = measure_gemm(size, precision, &runner, args.runs.read())?;
     let shape = format!("rows={rows} k={k} n={n}");
-    report(&what("gemm", &shape, precision), &measured, console);
+    let what = what("gemm", &shape, precision, runner.device());
+    report(&what, &measured, console);
     Ok(())
 }
 
@@ -35,30 +37,36 @@ pub fn attention(args: args::Attention, console: &Console) -> Result<(), Error> 
         // Attention has no products of integers.
         Precision::Int8 => Precision::Bf16,
     };
-    let (options, repeat) = (args.machine.options(), args.runs.read());
-    let measured = measure_attention(size, precision, &options, repeat)?;
+    let runner = args.machine.runner()?;
+    let measured = measure_attention(size, precision, &runner, args.runs.read())?;
     let shape = format!("tokens={tokens} heads={heads} head_dim={head_dim}");
-    let what = what("attention", &shape, precision);
+    let what = what("attention", &shape, precision, runner.device());
     report(&what, &measured, console);
     Ok(())
 }
 
-/// A kernel of the CPU.
-fn what<'a>(kind: &'static str, shape: &'a str, precision: Precision) -> What<'a> {
+/// A kernel alone.
+fn what<'a>(
+    kind: &'static str,
+    shape: &'a str,
+    precision: Precision,
+    device: &'a Device,
+) -> What<'a> {
     What {
         kind,
         shape,
         precision,
         mesh: Mesh::ONE,
-        device: &Device::Cpu,
+        device,
     }
 }
 
 impl args::Machine {
-    fn options(&self) -> SessionOptions {
-        SessionOptions {
+    fn runner(&self) -> Result<Runner, Error> {
+        let options = SessionOptions {
             threads: self.threads.unwrap_or(0),
             ..SessionOptions::default()
-        }
+        };
+        Runner::on(&self.device, options)
     }
 }

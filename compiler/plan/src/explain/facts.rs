@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub struct Explanation {
     /// What the plan was made by and for.
     pub header: Header,
+    /// Element type of activations.
+    pub activations: DType,
     /// Sizes of the named axes.
     pub mesh: Mesh,
     /// How the work was cut; empty when nothing is.

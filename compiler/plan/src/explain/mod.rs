@@ -40,6 +40,7 @@ impl Explanation {
             .collect();
         Self {
             header: plan.header.clone(),
+            activations: plan.activations(),
             mesh: plan.mesh,
             token_balance: (tokens.len() == ranks.len())
                 .then(|| Balance::of(&tokens))

@@ -17,7 +17,7 @@
 use super::Plain;
 use super::facts::{Cut, Explanation, Quantity, RankFacts, Traffic, Work};
 use super::table::{Column, Table, aligned, bytes, flops};
-use crate::{Axis, CollectiveKind, Port};
+use crate::{Axis, CollectiveKind, DType, Port};
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -40,7 +40,7 @@ impl Explanation {
             ("graph", &header.graph),
             ("model", &fits.model),
             ("shape", &fits.shape),
-            ("dtype", &fits.dtype.name().to_owned()),
+            ("dtype", &self.types()),
             ("kernels", &fits.kernels),
             ("producer", &header.producer),
             ("format", &header.format.to_string()),
@@ -50,6 +50,15 @@ impl Explanation {
         let ranks = self.ranks.len();
         let noun = if ranks == 1 { "rank" } else { "ranks" };
         writeln!(f, "{:<10}{} ({ranks} {noun})", "mesh", self.mesh)
+    }
+
+    /// Type of products, and of activations where a device computes in another than single precision.
+    fn types(&self) -> String {
+        let products = self.header.fingerprint.dtype;
+        match self.activations {
+            DType::F32 => products.to_string(),
+            activations => format!("{products}, activations {activations}"),
+        }
     }
 
     fn slices_text(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

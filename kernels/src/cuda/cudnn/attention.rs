@@ -3,13 +3,14 @@
 //! Operands are f16 or bf16, sums f32. The log-sum-exp is natural, of the scaled scores.
 
 use super::descriptor::{Descriptor, Place, Tensor};
-use super::{Dnn, Handle, Plan, Prepared, aligned, data_type, pointer, size};
+use super::{Dnn, Handle, Operations, Plan, Prepared, aligned, data_type, pointer, size};
 use crate::cuda::element::Float;
 use crate::cuda::fault::CudaFault;
 use crate::cuda::memory::DeviceAddress;
 use cudarc::cudnn::sys::{
     cudnnBackendAttributeName_t as Name, cudnnBackendDescriptorType_t as Kind, cudnnDataType_t,
 };
+use std::sync::Arc;
 
 const Q: i64 = 1;
 const K: i64 = 2;
@@ -130,7 +131,11 @@ impl Attention {
     }
 }
 
-fn make(handle: &Handle, key: &AttentionPlan) -> Result<Plan, CudaFault> {
+fn make(handle: &Arc<Handle>, key: &AttentionPlan) -> Result<Plan, CudaFault> {
+    Plan::of(handle, operations(key)?, || describe(key))
+}
+
+fn operations(key: &AttentionPlan) -> Result<Operations, CudaFault> {
     let heads = |id, rows: usize, strides: HeadStrides| {
         let sizes = [key.batch, key.heads, rows, key.head_dim].map(size);
         let strides = [strides.batch, strides.head, strides.row, 1].map(size);
@@ -167,7 +172,10 @@ fn make(handle: &Handle, key: &AttentionPlan) -> Result<Plan, CudaFault> {
         .finish()?;
     let mut parts = vec![q, k, v, y, scale];
     parts.extend(lse);
-    Plan::of(handle, vec![operation], parts, || describe(key))
+    Ok(Operations {
+        list: vec![operation],
+        parts,
+    })
 }
 
 /// One number per query row.
@@ -188,4 +196,36 @@ fn describe(key: &AttentionPlan) -> String {
         "attention of batch {}, {} heads of {} channels, {} query and {} key rows in {}",
         key.batch, key.heads, key.head_dim, key.q_rows, key.kv_rows, key.element
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AttentionPlan, Float, HeadStrides, operations};
+
+    #[test]
+    #[ignore = "needs cuDNN: `.ci/cuda --libraries` brings it"]
+    fn cudnn_takes_the_description_of_an_attention() {
+        let strides = HeadStrides {
+            batch: 3 * 77 * 256,
+            row: 3 * 256,
+            head: 64,
+        };
+        for (element, with_lse) in [
+            (Float::F16, true),
+            (Float::Bf16, true),
+            (Float::Bf16, false),
+        ] {
+            let key = AttentionPlan {
+                element,
+                batch: 2,
+                heads: 4,
+                q_rows: 77,
+                kv_rows: 77,
+                head_dim: 64,
+                strides: [strides; 4],
+                with_lse,
+            };
+            operations(&key).unwrap();
+        }
+    }
 }

@@ -4,7 +4,7 @@
 //! width are padded with zeros to keep their size. Operands are f16 or bf16, sums f32.
 
 use super::descriptor::{Descriptor, Place, Tensor};
-use super::{Dnn, Handle, Plan, Prepared, aligned, data_type, pointer, size};
+use super::{Dnn, Handle, Operations, Plan, Prepared, aligned, data_type, pointer, size};
 use crate::cuda::element::Float;
 use crate::cuda::fault::CudaFault;
 use crate::cuda::memory::DeviceAddress;
@@ -14,6 +14,7 @@ use cudarc::cudnn::sys::{
     cudnnPointwiseMode_t,
 };
 use std::ffi::c_void;
+use std::sync::Arc;
 
 const X: i64 = 1;
 const WEIGHT: i64 = 2;
@@ -83,7 +84,9 @@ impl Dnn {
         at: ConvOperands,
         workspace: DeviceAddress,
     ) -> Result<Conv, CudaFault> {
-        aligned(&[at.x, at.weight, at.y], || describe(&key))?;
+        aligned(&[at.x, at.weight, at.y, at.bias, at.residual], || {
+            describe(&key)
+        })?;
         let plan = self.plan(&self.conv, key, |handle| make(handle, &key))?;
         let mut tensors: Vec<(i64, *mut c_void)> = vec![
             (X, pointer(at.x)),
@@ -137,7 +140,11 @@ fn tensor(
     .describe()
 }
 
-fn make(handle: &Handle, key: &ConvPlan) -> Result<Plan, CudaFault> {
+fn make(handle: &Arc<Handle>, key: &ConvPlan) -> Result<Plan, CudaFault> {
+    Plan::of(handle, operations(key)?, || describe(key))
+}
+
+fn operations(key: &ConvPlan) -> Result<Operations, CudaFault> {
     let element = data_type(key.element);
     let [kt, kh, kw] = key.kernel.map(size);
     let [t, h, w] = key.grid.map(size);
@@ -164,15 +171,15 @@ fn make(handle: &Handle, key: &ConvPlan) -> Result<Plan, CudaFault> {
         })
         .collect::<Result<_, _>>()?;
     let geometry = geometry([kt, kh, kw])?;
-    let mut operations = vec![convolve(&geometry, [&x, &weight, &results[0]])?];
+    let mut list = vec![convolve(&geometry, [&x, &weight, &results[0]])?];
     let sum = pointwise_sum()?;
     for (other, pair) in added.iter().zip(results.windows(2)) {
-        operations.push(add(&sum, [&pair[0], other, &pair[1]])?);
+        list.push(add(&sum, [&pair[0], other, &pair[1]])?);
     }
     let mut parts = vec![x, weight, geometry, sum];
     parts.extend(added);
     parts.extend(results);
-    Plan::of(handle, operations, parts, || describe(key))
+    Ok(Operations { list, parts })
 }
 
 /// How the filter moves: one step at a time, causal in time, centred in height and width.
@@ -241,4 +248,27 @@ fn describe(key: &ConvPlan) -> String {
         "convolution of {:?} video of batch {}, {} to {} channels, filter {:?} in {}",
         key.grid, key.batch, key.cin, key.cout, key.kernel, key.element
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ConvPlan, Float, operations};
+
+    #[test]
+    #[ignore = "needs cuDNN: `.ci/cuda --libraries` brings it"]
+    fn cudnn_takes_the_description_of_a_convolution() {
+        for (with_bias, with_residual) in [(false, false), (true, false), (true, true)] {
+            let key = ConvPlan {
+                element: Float::Bf16,
+                batch: 1,
+                grid: [3, 20, 30],
+                cin: 16,
+                cout: 32,
+                kernel: [3, 3, 3],
+                with_bias,
+                with_residual,
+            };
+            operations(&key).unwrap();
+        }
+    }
 }

@@ -93,7 +93,7 @@ impl Dnn {
         &self,
         known: &Mutex<BTreeMap<K, Arc<Plan>>>,
         key: K,
-        make: impl FnOnce(&Handle) -> Result<Plan, CudaFault>,
+        make: impl FnOnce(&Arc<Handle>) -> Result<Plan, CudaFault>,
     ) -> Result<Arc<Plan>, CudaFault> {
         // Whole insertions alone change the map, so a panic elsewhere leaves it sound.
         let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -107,25 +107,31 @@ impl Dnn {
     }
 }
 
+/// What is computed: operations in order, and what they refer to.
+struct Operations {
+    list: Vec<Descriptor>,
+    parts: Vec<Descriptor>,
+}
+
 /// An implementation of a graph of operations.
 #[derive(Debug)]
 struct Plan {
     plan: Descriptor,
     workspace: usize,
-    // The plan refers to all of them.
+    // The plan refers to all of them; the handle goes last.
     _parts: Vec<Descriptor>,
+    _handle: Arc<Handle>,
 }
 
 impl Plan {
-    /// The first implementation of `operations` that cuDNN's heuristics name and that can be made.
-    /// `parts` are what the operations refer to; `what` is for messages.
+    /// The first implementation of operations that cuDNN's heuristics name and that can be made; `what` is for
+    /// messages.
     fn of(
-        handle: &Handle,
-        operations: Vec<Descriptor>,
-        mut parts: Vec<Descriptor>,
+        handle: &Arc<Handle>,
+        Operations { list, mut parts }: Operations,
         what: impl Fn() -> String,
     ) -> Result<Self, CudaFault> {
-        let all: Vec<&Descriptor> = operations.iter().collect();
+        let all: Vec<&Descriptor> = list.iter().collect();
         let graph = Descriptor::new(Kind::CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR)?
             .refer(Name::CUDNN_ATTR_OPERATIONGRAPH_OPS, &all)?
             .set(
@@ -152,7 +158,7 @@ impl Plan {
         for config in &engines[..count] {
             match Self::implement(handle, config) {
                 Ok((plan, workspace)) => {
-                    parts.extend(operations);
+                    parts.extend(list);
                     parts.push(graph);
                     parts.push(heuristics);
                     parts.extend(engines);
@@ -160,6 +166,7 @@ impl Plan {
                         plan,
                         workspace,
                         _parts: parts,
+                        _handle: Arc::clone(handle),
                     });
                 }
                 Err(fault) => reason = fault.to_string(),
@@ -189,9 +196,9 @@ impl Plan {
 /// A plan with addresses.
 #[derive(Debug)]
 struct Prepared {
-    handle: Arc<Handle>,
-    plan: Arc<Plan>,
     addresses: Descriptor,
+    plan: Arc<Plan>,
+    handle: Arc<Handle>,
 }
 
 impl Prepared {
@@ -274,9 +281,22 @@ fn failed(call: &'static str, status: cudnnStatus_t) -> Result<(), CudaFault> {
     // SAFETY: the library writes a text that ends in zero, as long as the buffer at most.
     unsafe { sys::cudnnGetLastErrorString(text.as_mut_ptr().cast(), text.len()) };
     let text = CStr::from_bytes_until_nul(&text).map_or("", |text| text.to_str().unwrap_or(""));
+    let (library, reason) = (Library::Cudnn, format!("{status:?} {text}"));
+    // The thousands are the kind of a status.
+    let refused = [
+        cudnnStatus_t::CUDNN_STATUS_BAD_PARAM as u32 / 1000,
+        cudnnStatus_t::CUDNN_STATUS_NOT_SUPPORTED as u32 / 1000,
+    ];
+    if refused.contains(&(status as u32 / 1000)) {
+        return Err(CudaFault::Unsupported {
+            library,
+            operation: call.to_owned(),
+            reason,
+        });
+    }
     Err(CudaFault::Call {
-        library: Library::Cudnn,
+        library,
         call,
-        reason: format!("{status:?} {text}"),
+        reason,
     })
 }

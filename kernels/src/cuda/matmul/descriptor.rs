@@ -185,3 +185,34 @@ const fn data_type(element: Float) -> cudaDataType {
         Float::Bf16 => cudaDataType::CUDA_R_16BF,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{DeviceAddress, Layout, Preferences, ProductEpilogue, ProductKind};
+    use crate::cuda::element::Float;
+
+    #[test]
+    #[ignore = "needs cublasLt: `.ci/cuda --libraries` brings it"]
+    fn cublaslt_takes_the_description_of_a_product() {
+        Preferences::new().unwrap();
+        for element in [Float::F32, Float::F16, Float::Bf16] {
+            for epilogue in [
+                ProductEpilogue::None,
+                ProductEpilogue::Bias,
+                ProductEpilogue::GeluTanh,
+                ProductEpilogue::BiasGeluTanh,
+            ] {
+                let (k, n) = (64, 48);
+                let kind = ProductKind {
+                    k,
+                    n,
+                    element,
+                    epilogue,
+                };
+                let layout = Layout::new(kind, 5).unwrap();
+                let bias = DeviceAddress(256);
+                layout.operation.set_bias(epilogue, bias).unwrap();
+            }
+        }
+    }
+}

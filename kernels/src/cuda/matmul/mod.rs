@@ -179,6 +179,9 @@ impl Blas {
     /// The first algorithm that sums each element in one block.
     fn choose(&self, kind: ProductKind) -> Result<Algorithm, CudaFault> {
         let layout = Layout::new(kind, ROWS)?;
+        // Some versions name nothing for a bias that is nowhere; only the alignment of the address counts.
+        let somewhere = DeviceAddress(ALIGNMENT as u64);
+        layout.operation.set_bias(kind.epilogue, somewhere)?;
         let preference = Preferences::new()?;
         let mut found =
             [const { MaybeUninit::<cublasLtMatmulHeuristicResult_t>::uninit() }; CANDIDATES];

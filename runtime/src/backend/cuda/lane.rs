@@ -2,23 +2,24 @@
 //!
 //! Invariants: work that both queues touch is ordered by marks; host memory of the lane is used by one
 //! copy at a time, which waits for its end. A list that never changes is run once, recorded at the
-//! second call, and repeated as one graph from the third.
+//! second call, and repeated as one graph from then on; one that a library refuses to have recorded is
+//! queued anew at every call.
 
 use super::gpu::Gpu;
 use crate::{Mark, RuntimeError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use terrace_kernels::cuda::{CudaQueue, Dnn, Event, Graph, PinnedMemory, Priority, Stream};
 
-/// The queues of one rank.
+/// The queues of one rank. What refers to others goes before them.
 #[derive(Debug)]
 pub struct Lane {
-    gpu: Arc<Gpu>,
-    queue: CudaQueue,
-    exchange: Stream,
+    record: Mutex<Record>,
+    staging: Mutex<Option<PinnedMemory>>,
     /// cuDNN for the first queue; opened when a plan needs it.
     dnn: Mutex<Option<Arc<Dnn>>>,
-    staging: Mutex<Option<PinnedMemory>>,
-    record: Mutex<Record>,
+    queue: CudaQueue,
+    exchange: Stream,
+    gpu: Arc<Gpu>,
 }
 
 /// What is known of a list.
@@ -28,6 +29,7 @@ enum Record {
     /// It has run once, so everything that is made at first use exists.
     Ran,
     Recorded(Graph),
+    Refused,
 }
 
 /// Host memory of a lane, held for one copy.
@@ -131,12 +133,17 @@ impl Lane {
                 Ok(())
             }
             Record::Ran => {
-                let mut graph = self.record_list(list)?;
+                let Ok(mut graph) = self.record_list(list) else {
+                    // Nothing has been done so far; what is wrong with the list itself comes out here.
+                    *record = Record::Refused;
+                    return list();
+                };
                 // SAFETY: as for the list.
                 unsafe { graph.launch() }?;
                 *record = Record::Recorded(graph);
                 Ok(())
             }
+            Record::Refused => list(),
             // SAFETY: as for the list.
             Record::Recorded(graph) => Ok(unsafe { graph.launch() }?),
         }

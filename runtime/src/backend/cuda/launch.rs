@@ -7,7 +7,7 @@
 use super::super::args;
 use super::copy::address;
 use super::memory::{CudaMemory, Places, at};
-use super::need::{of_conv, of_step};
+use super::need::{for_attention, for_conv, of_conv, of_step, served};
 use super::route::{self, ProductRoute, Rest};
 use super::weight::CudaWeight;
 use crate::RuntimeError;
@@ -225,7 +225,10 @@ impl Maker<'_> {
             epilogue: route.epilogue,
         };
         let blas = self.memory.lane().gpu().blas();
-        let mut parts = vec![Part::Product(blas.prepare(kind, *rows, operands)?)];
+        let Some(prepared) = served(blas.prepare(kind, *rows, operands))? else {
+            return self.kernels(call);
+        };
+        let mut parts = vec![Part::Product(prepared)];
         parts.extend(self.rest(&on, epilogue, [*rows, *n], route, product)?);
         Ok(parts)
     }
@@ -298,10 +301,18 @@ impl Maker<'_> {
             y: address(on.view("y")?),
             lse: DeviceAddress(0),
         };
-        let dnn = self.memory.lane().dnn()?;
-        let workspace = self.memory.scratch(dnn.attention_workspace(key)?)?;
-        let attention = dnn.attention(key, shape.scale as f32, operands, workspace)?;
-        Ok(vec![Part::Attention(attention)])
+        let lane = self.memory.lane();
+        let Some(workspace) = for_attention(lane, key)? else {
+            return self.kernels(call);
+        };
+        let workspace = self.memory.scratch(workspace)?;
+        let prepared = lane
+            .dnn()?
+            .attention(key, shape.scale as f32, operands, workspace);
+        match served(prepared)? {
+            Some(attention) => Ok(vec![Part::Attention(attention)]),
+            None => self.kernels(call),
+        }
     }
 
     fn attention_step(
@@ -316,8 +327,11 @@ impl Maker<'_> {
         let Some(key) = route::attention(q.dtype(), shape, views, None) else {
             return self.kernels(call);
         };
-        let dnn = self.memory.lane().dnn()?;
-        let ([o, lse, workspace], bytes) = of_step(&key, dnn.attention_workspace(key)?);
+        let lane = self.memory.lane();
+        let Some(workspace) = for_attention(lane, key)? else {
+            return self.kernels(call);
+        };
+        let ([o, lse, workspace], bytes) = of_step(&key, workspace);
         let scratch = self.memory.scratch(bytes)?;
         let operands = AttentionOperands {
             q: address(q),
@@ -327,7 +341,12 @@ impl Maker<'_> {
             lse: scratch.plus(lse),
         };
         let workspace = scratch.plus(workspace);
-        let attention = dnn.attention(key, shape.scale as f32, operands, workspace)?;
+        let prepared = lane
+            .dnn()?
+            .attention(key, shape.scale as f32, operands, workspace);
+        let Some(attention) = served(prepared)? else {
+            return self.kernels(call);
+        };
         let mut parts = vec![Part::Attention(attention)];
         parts.extend(self.merge(&key, operands, stage, on.view("state")?)?);
         Ok(parts)
@@ -373,8 +392,11 @@ impl Maker<'_> {
         let (Some(key), Some(taps)) = (route.filter(|_| weight.dtype() == x.dtype()), taps) else {
             return self.kernels(call);
         };
-        let dnn = self.memory.lane().dnn()?;
-        let ([frames, workspace], bytes) = of_conv(&key, dnn.conv_workspace(key)?);
+        let lane = self.memory.lane();
+        let Some(workspace) = for_conv(lane, key)? else {
+            return self.kernels(call);
+        };
+        let ([frames, workspace], bytes) = of_conv(&key, workspace);
         let scratch = self.memory.scratch(bytes)?;
         let mut parts = before(&key, x, on.maybe("cache"), scratch.plus(frames));
         let from = match parts.is_empty() {
@@ -391,7 +413,10 @@ impl Maker<'_> {
             residual: on.maybe("residual").map_or(DeviceAddress(0), address),
             y: address(y),
         };
-        let conv = dnn.conv(key, operands, scratch.plus(workspace))?;
+        let prepared = lane.dnn()?.conv(key, operands, scratch.plus(workspace));
+        let Some(conv) = served(prepared)? else {
+            return self.kernels(call);
+        };
         parts.push(Part::Conv(conv));
         Ok(parts)
     }

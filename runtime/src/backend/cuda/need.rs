@@ -1,12 +1,13 @@
 //! The scratch that the calls of a rank need, known before anything is allocated.
 //!
 //! Invariant: it is the largest need of any one call; what a call is prepared with is computed by the
-//! same functions. Plans of cuDNN are made here, and found again when calls are prepared.
+//! same functions. Plans of cuDNN are made here, and found again when calls are prepared. A call for which
+//! cuDNN has no plan is left to the kernels of `terrace-kernels`, which need none.
 
 use super::lane::Lane;
 use super::route;
 use crate::RuntimeError;
-use terrace_kernels::cuda::{AttentionPlan, ConvPlan};
+use terrace_kernels::cuda::{AttentionPlan, ConvPlan, CudaFault};
 use terrace_plan::{Action, DType, Epilogue, KernelCall, RankPlan, Slot};
 
 /// Bytes at whose multiples the parts of the scratch of a call begin.
@@ -21,6 +22,31 @@ pub(super) fn parts<const N: usize>(bytes: [usize; N]) -> ([usize; N], usize) {
         start
     });
     (starts, end)
+}
+
+/// What a library has made, or nothing where it serves no such call.
+///
+/// # Errors
+/// When the library fails in any other way.
+pub(super) fn served<T>(made: Result<T, CudaFault>) -> Result<Option<T>, RuntimeError> {
+    match made {
+        Ok(made) => Ok(Some(made)),
+        Err(CudaFault::Unsupported { .. }) => Ok(None),
+        Err(fault) => Err(fault.into()),
+    }
+}
+
+/// Scratch of cuDNN for a whole attention or a step of one, if it has a plan.
+pub(super) fn for_attention(
+    lane: &Lane,
+    key: AttentionPlan,
+) -> Result<Option<usize>, RuntimeError> {
+    served(lane.dnn()?.attention_workspace(key))
+}
+
+/// Scratch of cuDNN for a convolution, if it has a plan.
+pub(super) fn for_conv(lane: &Lane, key: ConvPlan) -> Result<Option<usize>, RuntimeError> {
+    served(lane.dnn()?.conv_workspace(key))
 }
 
 /// Result, log-sum-exp and scratch of cuDNN of a step of attention.
@@ -73,15 +99,17 @@ fn of_call(call: &KernelCall, plan: &RankPlan, lane: &Lane) -> Result<usize, Run
             v,
             bias: None,
             y,
-        } => match route::attention(dtype(q.slot), *shape, [q, k, v], Some(y)) {
-            Some(key) => Ok(lane.dnn()?.attention_workspace(key)?),
-            None => Ok(0),
-        },
+        } => {
+            let key = route::attention(dtype(q.slot), *shape, [q, k, v], Some(y));
+            let scratch = key.map(|key| for_attention(lane, key)).transpose()?;
+            Ok(scratch.flatten().unwrap_or(0))
+        }
         KernelCall::AttentionStep { shape, q, k, v, .. } => {
-            match route::attention(dtype(q.slot), *shape, [q, k, v], None) {
-                Some(key) => Ok(of_step(&key, lane.dnn()?.attention_workspace(key)?).1),
-                None => Ok(0),
-            }
+            let Some(key) = route::attention(dtype(q.slot), *shape, [q, k, v], None) else {
+                return Ok(0);
+            };
+            let scratch = for_attention(lane, key)?;
+            Ok(scratch.map_or(0, |scratch| of_step(&key, scratch).1))
         }
         KernelCall::Conv3d {
             shape,
@@ -89,10 +117,14 @@ fn of_call(call: &KernelCall, plan: &RankPlan, lane: &Lane) -> Result<usize, Run
             bias,
             residual,
             ..
-        } => match route::conv(dtype(*x), *shape, bias.is_some(), residual.is_some()) {
-            Some(key) => Ok(of_conv(&key, lane.dnn()?.conv_workspace(key)?).1),
-            None => Ok(0),
-        },
+        } => {
+            let key = route::conv(dtype(*x), *shape, bias.is_some(), residual.is_some());
+            let Some(key) = key else {
+                return Ok(0);
+            };
+            let scratch = for_conv(lane, key)?;
+            Ok(scratch.map_or(0, |scratch| of_conv(&key, scratch).1))
+        }
         KernelCall::Linear { .. }
         | KernelCall::Attention { .. }
         | KernelCall::Cast { .. }

@@ -10,11 +10,13 @@ use super::memory::at;
 use super::route::float;
 use crate::backend::cube::{CubeWeight, element, pack};
 use crate::backend::resolved::Layout;
-use crate::weights::elements;
-use crate::{Checkpoint, ResolveFault, RuntimeError};
+use crate::weights::{Joined, elements};
+use crate::{Checkpoint, DeviceFault, ResolveFault, RuntimeError};
 use half::{bf16, f16};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
+use terrace_kernels::cube::Element;
 use terrace_kernels::cuda::{CudaBuffer, DeviceAddress, DeviceMemory, Float};
 use terrace_plan::{DType, Weight, WeightLayout};
 
@@ -50,30 +52,22 @@ impl CudaWeight {
         weight: &Weight,
     ) -> Result<Self, RuntimeError> {
         let dtype = weight.dtype;
-        let products = element(dtype).ok_or(ResolveFault::NoElement { dtype })?;
-        let data = elements(checkpoint, weight)?;
-        let (element, bytes) = pack(weight, products, &data)?;
-        let taps = taps(weight, &data);
-        let name = weight.sources.first().map_or("", |source| &source.name);
-        let what = format!("weight `{name}`");
-        let copies = gpus.iter().map(|gpu| {
-            let memory = filled(gpu, &what, &bytes)?;
-            let operand = at(memory.address(), bytes.len() / element.bytes(), element);
-            let layout = weight.layout;
-            Ok(Copy {
-                cube: Arc::new(CubeWeight { operand, layout }),
-                taps: taps
-                    .as_ref()
-                    .map(|taps| filled(gpu, &what, taps))
-                    .transpose()?,
-                narrow: Mutex::default(),
-                memory,
-            })
-        });
+        let products = element(dtype).ok_or_else(|| lacking(gpus, weight))?;
+        let copies = match weight.layout {
+            WeightLayout::Plain if weight.boxes.is_empty() => {
+                streamed(gpus, checkpoint, weight, DType::F32)
+            }
+            WeightLayout::Linear if weight.boxes.is_empty() => {
+                streamed(gpus, checkpoint, weight, dtype)
+            }
+            WeightLayout::Plain | WeightLayout::Linear | WeightLayout::Conv3d => {
+                packed(gpus, checkpoint, weight, products)
+            }
+        };
         Ok(Self {
             layout: weight.layout,
             dtype,
-            copies: copies.collect::<Result<_, RuntimeError>>()?,
+            copies: copies?,
         })
     }
 
@@ -94,6 +88,22 @@ impl CudaWeight {
 }
 
 impl Copy {
+    fn new(
+        weight: &Weight,
+        memory: DeviceMemory,
+        element: Element,
+        taps: Option<DeviceMemory>,
+    ) -> Self {
+        let operand = at(memory.address(), memory.bytes() / element.bytes(), element);
+        let layout = weight.layout;
+        Self {
+            cube: Arc::new(CubeWeight { operand, layout }),
+            taps,
+            narrow: Mutex::default(),
+            memory,
+        }
+    }
+
     /// The weight as the kernels of `terrace-kernels` read it.
     pub(super) const fn cube(&self) -> &Arc<CubeWeight<CudaBuffer>> {
         &self.cube
@@ -137,10 +147,66 @@ impl Copy {
     }
 }
 
+/// A weight that lies on the device as it is stored, but for its type: it goes there piece by piece.
+fn streamed(
+    gpus: &[Arc<Gpu>],
+    checkpoint: &Checkpoint,
+    weight: &Weight,
+    dtype: DType,
+) -> Result<Vec<Copy>, RuntimeError> {
+    let joined = Joined::new(checkpoint, weight)?;
+    let (what, size) = (describe(weight), dtype.bytes());
+    let element = element(dtype).ok_or(ResolveFault::NoElement { dtype })?;
+    let copies = gpus.iter().map(|gpu| {
+        let make = |range: Range<usize>, piece: &mut [u8]| {
+            Ok(joined.write(range.start / size, dtype, piece)?)
+        };
+        let memory = gpu.filled(&what, joined.len() * size, make)?;
+        Ok(Copy::new(weight, memory, element, None))
+    });
+    copies.collect()
+}
+
+/// A weight that is cut or packed by the host first.
+fn packed(
+    gpus: &[Arc<Gpu>],
+    checkpoint: &Checkpoint,
+    weight: &Weight,
+    products: Element,
+) -> Result<Vec<Copy>, RuntimeError> {
+    let data = elements(checkpoint, weight)?;
+    let (element, bytes) = pack(weight, products, &data)?;
+    let taps = taps(weight, &data);
+    let what = describe(weight);
+    let copies = gpus.iter().map(|gpu| {
+        let memory = filled(gpu, &what, &bytes)?;
+        let taps = taps.as_ref().map(|taps| filled(gpu, &what, taps));
+        Ok(Copy::new(weight, memory, element, taps.transpose()?))
+    });
+    copies.collect()
+}
+
+/// The error for a weight of a type that has no kernels.
+fn lacking(gpus: &[Arc<Gpu>], weight: &Weight) -> DeviceFault {
+    let number = gpus.first().map_or(0, |gpu| gpu.device().ordinal());
+    DeviceFault::ElementType {
+        what: describe(weight),
+        dtype: weight.dtype,
+        device: format!("CUDA device {number}"),
+        has: vec![DType::F32, DType::F16, DType::Bf16],
+    }
+}
+
+fn describe(weight: &Weight) -> String {
+    let name = weight.sources.first().map_or("", |source| &source.name);
+    format!("weight `{name}`")
+}
+
 fn filled(gpu: &Gpu, what: &str, bytes: &[u8]) -> Result<DeviceMemory, RuntimeError> {
-    let mut memory = gpu.device().allocate(what, bytes.len())?;
-    memory.fill(bytes)?;
-    Ok(memory)
+    gpu.filled(what, bytes.len(), |range, piece| {
+        piece.copy_from_slice(&bytes[range]);
+        Ok(())
+    })
 }
 
 /// The bytes of a 16-bit convolution `[cout, cin, kt, kh, kw]` with its channels last.

@@ -40,6 +40,12 @@ pub fn open(plan: Plan, checkpoint: &Checkpoint) -> Result<Session, RuntimeError
             plan,
             checkpoint,
         ),
+        #[cfg(feature = "cuda")]
+        Ok("cuda") => on(
+            terrace_runtime::backend::cuda::Cuda::open(&[0])?,
+            plan,
+            checkpoint,
+        ),
         Ok(other) => panic!("these tests do not run on {other}"),
     }
 }

@@ -1,0 +1,14 @@
+//! Memory, queues and libraries of a GPU of NVIDIA's: what they compute against the host, on the GPU that
+//! `TERRACE_TEST_DEVICE` names (`cuda` or `cuda:N`).
+
+#![cfg(feature = "cuda")]
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod attention;
+mod conv;
+mod gpu;
+mod memory;
+mod product;
