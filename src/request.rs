@@ -52,7 +52,7 @@ pub enum Activations {
     /// Single precision.
     #[default]
     F32,
-    /// That of the products where they are in 16 bits, single precision elsewhere.
+    /// That of the products where they are in 16 bits, bf16 where they are in FP8, single precision elsewhere.
     OfProducts,
 }
 
@@ -73,6 +73,8 @@ pub enum Precision {
     Bf16,
     /// Integers of 8 bits with scales for the products over the joint sequence, bf16 elsewhere.
     Int8,
+    /// FP8 (E4M3) with scales for the products over the joint sequence, bf16 elsewhere.
+    Fp8,
 }
 
 /// What of the model is computed, at which size. Sizes of latents are frames, rows, columns.
@@ -224,6 +226,7 @@ impl From<Precision> for DType {
             Precision::F16 => Self::F16,
             Precision::Bf16 => Self::Bf16,
             Precision::Int8 => Self::I8,
+            Precision::Fp8 => Self::F8E4M3,
         }
     }
 }
@@ -378,7 +381,7 @@ impl Request {
 
     fn between_products(&self) -> DType {
         match (self.activations, self.precision, &self.part) {
-            (Activations::OfProducts, Precision::Bf16, _) => DType::Bf16,
+            (Activations::OfProducts, Precision::Bf16 | Precision::Fp8, _) => DType::Bf16,
             (Activations::OfProducts, Precision::F16, Part::TextEncoder { .. }) => DType::F32,
             (Activations::OfProducts, Precision::F16, _) => DType::F16,
             (Activations::OfProducts, Precision::F32 | Precision::Int8, _)

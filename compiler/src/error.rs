@@ -88,7 +88,7 @@ pub enum CompileError {
         to: String,
     },
     /// No product has the element type asked for.
-    #[error("no matrix product has element type {found}; use f32, f16, bf16 or i8")]
+    #[error("no matrix product has element type {found}; use f32, f16, bf16, i8 or f8e4m3")]
     Precision {
         /// Element type asked for.
         found: terrace_plan::DType,

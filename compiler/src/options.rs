@@ -19,8 +19,8 @@ pub struct CompileOptions {
     pub mesh: Mesh,
     /// Where slices may be cut.
     pub granularity: SliceGranularity,
-    /// Element type of the weights of matrix products and convolutions: f32, f16 or bf16 with f32 sums, or
-    /// i8 with exact sums where the pass that chooses allows it and bf16 elsewhere.
+    /// Element type of the weights of matrix products and convolutions: f32, f16 or bf16 with f32 sums, or,
+    /// where the pass that chooses allows it and bf16 elsewhere, i8 with exact or f8e4m3 with f32 sums.
     pub dtype: DType,
     /// Element type of the tensors between products, where values of the caller, positions, times,
     /// running states and what the scheduler computes stay f32.

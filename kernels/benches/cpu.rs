@@ -40,10 +40,11 @@ fn sets() -> impl Iterator<Item = InstructionSet> {
 type Pack = fn(usize, usize, &[f32]) -> PackedLinear;
 
 /// How the weights of a product are packed.
-const PACKINGS: [(&str, Pack); 3] = [
+const PACKINGS: [(&str, Pack); 4] = [
     ("f32", |n, k, w| PackedLinear::pack(n, k, w).unwrap()),
     ("bf16", |n, k, w| PackedLinear::pack_bf16(n, k, w).unwrap()),
     ("int8", |n, k, w| PackedLinear::pack_i8(n, k, w).unwrap()),
+    ("fp8", |n, k, w| PackedLinear::pack_f8e4m3(n, k, w).unwrap()),
 ];
 
 #[divan::bench(args = combinations(), sample_count = 10)]

@@ -34,7 +34,10 @@ pub mod cube;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 mod error;
+pub mod f8e4m3;
+mod scale;
 
 pub use args::{GateSegment, ModSegment, StepStage};
 pub use boxes::MAX_BOX_RANK;
 pub use error::KernelError;
+pub use scale::Scale;

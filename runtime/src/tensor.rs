@@ -103,7 +103,9 @@ impl HostTensor {
         let data = match dtype {
             DType::F32 => elements(&shape).and_then(zeroed).map(TensorData::F32),
             DType::U32 => elements(&shape).and_then(zeroed).map(TensorData::U32),
-            DType::F16 | DType::Bf16 | DType::I8 => return Err(RuntimeError::HostDType { dtype }),
+            DType::F16 | DType::Bf16 | DType::I8 | DType::F8E4M3 => {
+                return Err(RuntimeError::HostDType { dtype });
+            }
         };
         match data {
             Some(data) => Self::new(shape, data),

@@ -158,7 +158,9 @@ fn attention_on_cpu(
     let flops = flops(&[4, heads, tokens, tokens, head_dim]);
     let (products, operands) = match operands(precision)? {
         Operands::F32 => (AttentionProducts::F32, Operands::F32),
-        Operands::Bf16 | Operands::I8 => (AttentionProducts::Bf16, Operands::Bf16),
+        Operands::Bf16 | Operands::I8 | Operands::F8E4M3 => {
+            (AttentionProducts::Bf16, Operands::Bf16)
+        }
     };
     measure(repeat, Limit::Threads(threads, operands), flops, || {
         let attention = Attention {

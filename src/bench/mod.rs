@@ -163,6 +163,7 @@ fn operands(precision: Precision) -> Result<Operands, Error> {
         Precision::F32 => Ok(Operands::F32),
         Precision::Bf16 => Ok(Operands::Bf16),
         Precision::Int8 => Ok(Operands::I8),
+        Precision::Fp8 => Ok(Operands::F8E4M3),
         Precision::F16 => {
             let fault = ResolveFault::WeightType { found: DType::F16 };
             Err(RuntimeError::from(fault).into())

@@ -69,7 +69,7 @@ pub fn part(
 fn noise(port: &Port) -> Result<HostTensor, Error> {
     match port.dtype {
         DType::F32 => tensors::noise(port.shape.clone()),
-        DType::U32 | DType::F16 | DType::Bf16 | DType::I8 => {
+        DType::U32 | DType::F16 | DType::Bf16 | DType::I8 | DType::F8E4M3 => {
             Ok(HostTensor::zeros(port.shape.clone(), port.dtype)?)
         }
     }

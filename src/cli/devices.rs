@@ -22,7 +22,7 @@ fn cpu(console: &Console) {
         .collect();
     console.result(
         &format!(
-            "cpu  {name}: {}, {} by default, kernels {chosen} (available: {}), dtypes f32, bf16 and int8",
+            "cpu  {name}: {}, {} by default, kernels {chosen} (available: {}), dtypes f32, bf16, int8 and fp8",
             count(cores, "core"),
             count(threads, "thread"),
             sets.join(", "),
@@ -35,7 +35,7 @@ fn cpu(console: &Console) {
             "threads": threads,
             "instruction_set": chosen,
             "instruction_sets": sets,
-            "dtypes": ["f32", "bf16", "int8"],
+            "dtypes": ["f32", "bf16", "int8", "fp8"],
         }),
     );
 }

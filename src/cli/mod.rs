@@ -99,6 +99,7 @@ impl args::Precision {
             args::DType::F16 => Precision::F16,
             args::DType::Bf16 => Precision::Bf16,
             args::DType::Int8 => Precision::Int8,
+            args::DType::Fp8 => Precision::Fp8,
         }
     }
 }

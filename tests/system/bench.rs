@@ -24,7 +24,12 @@ fn measure(args: &[&str]) -> Value {
 #[test]
 fn kernels_are_counted_by_their_sizes() {
     let sizes = ["--rows", "3", "--k", "40", "--n", "17", "--threads", "1"];
-    for (dtype, name) in [("f32", "f32"), ("bf16", "bf16"), ("int8", "i8")] {
+    for (dtype, name) in [
+        ("f32", "f32"),
+        ("bf16", "bf16"),
+        ("int8", "i8"),
+        ("fp8", "f8e4m3"),
+    ] {
         let found = measure(&[&["gemm", "--dtype", dtype], &sizes[..]].concat());
         assert_eq!(found["flops"], 2 * 3 * 40 * 17);
         assert_eq!(found["threads"], 1);

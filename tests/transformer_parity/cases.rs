@@ -117,8 +117,13 @@ impl Case {
     }
 
     pub fn run(&self, mesh: Mesh, granularity: SliceGranularity) -> Vec<f32> {
-        let plan = try_plan(self.graph(), mesh, granularity)
-            .unwrap_or_else(|e| panic!("{self} on {mesh:?}: {e}"));
+        self.run_in(DType::F32, mesh, granularity)
+    }
+
+    /// The sample with products of another type.
+    pub fn run_in(&self, dtype: DType, mesh: Mesh, granularity: SliceGranularity) -> Vec<f32> {
+        let plan = plan_in(dtype, self.graph(), mesh, granularity)
+            .unwrap_or_else(|e| panic!("{self} on {mesh:?} in {dtype}: {e}"));
         run(plan, &self.weights, &self.inputs(), "sample")
     }
 }
@@ -188,10 +193,19 @@ pub fn try_plan(
     mesh: Mesh,
     granularity: SliceGranularity,
 ) -> Result<Plan, CompileError> {
+    plan_in(DType::F32, graph, mesh, granularity)
+}
+
+fn plan_in(
+    dtype: DType,
+    graph: Graph,
+    mesh: Mesh,
+    granularity: SliceGranularity,
+) -> Result<Plan, CompileError> {
     let options = CompileOptions {
         mesh,
         granularity,
-        dtype: DType::F32,
+        dtype,
         activations: DType::F32,
     };
     let provenance = Provenance {
@@ -199,7 +213,7 @@ pub fn try_plan(
         fingerprint: Fingerprint {
             model: String::new(),
             shape: String::new(),
-            dtype: DType::F32,
+            dtype,
             mesh: mesh.to_string(),
             kernels: String::new(),
         },

@@ -7,4 +7,5 @@ mod device;
 
 mod cases;
 mod forward;
+mod rounded;
 mod step;

@@ -163,7 +163,7 @@ impl KernelCall {
         finite("scale", scale)?;
         match products {
             DType::F32 | DType::Bf16 => {}
-            found @ (DType::F16 | DType::U32 | DType::I8) => {
+            found @ (DType::F16 | DType::U32 | DType::I8 | DType::F8E4M3) => {
                 return Err(CallError::Products { found });
             }
         }

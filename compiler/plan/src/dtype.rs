@@ -17,6 +17,8 @@ pub enum DType {
     U32,
     /// Signed 8-bit integers with a scale per row: weights of matrix products only.
     I8,
+    /// OCP FP8 E4M3 (448 at most, no infinities) with a scale per row: weights of matrix products only.
+    F8E4M3,
 }
 
 impl DType {
@@ -25,15 +27,15 @@ impl DType {
         match self {
             Self::F32 | Self::U32 => 4,
             Self::F16 | Self::Bf16 => 2,
-            Self::I8 => 1,
+            Self::I8 | Self::F8E4M3 => 1,
         }
     }
 
-    /// Whether the elements are floating numbers.
+    /// Whether the elements are floating numbers by themselves, without a scale.
     pub const fn is_floating(self) -> bool {
         match self {
             Self::F32 | Self::F16 | Self::Bf16 => true,
-            Self::U32 | Self::I8 => false,
+            Self::U32 | Self::I8 | Self::F8E4M3 => false,
         }
     }
 
@@ -45,14 +47,21 @@ impl DType {
             Self::Bf16 => "bf16",
             Self::U32 => "u32",
             Self::I8 => "i8",
+            Self::F8E4M3 => "f8e4m3",
         }
     }
 
     /// The type with this lower-case name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::F32, Self::F16, Self::Bf16, Self::U32, Self::I8]
-            .into_iter()
-            .find(|dtype| dtype.name() == name)
+        let all = [
+            Self::F32,
+            Self::F16,
+            Self::Bf16,
+            Self::U32,
+            Self::I8,
+            Self::F8E4M3,
+        ];
+        all.into_iter().find(|dtype| dtype.name() == name)
     }
 }
 

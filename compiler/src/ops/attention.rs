@@ -213,7 +213,7 @@ pub(super) fn with_channels(ty: &Type, factors: Vec<Factor>) -> Type {
 fn check_products(products: DType) -> Result<(), OpError> {
     match products {
         DType::F32 | DType::Bf16 => Ok(()),
-        DType::F16 | DType::U32 | DType::I8 => {
+        DType::F16 | DType::U32 | DType::I8 | DType::F8E4M3 => {
             Err(OpError::new("products in f32 or bf16", products.name()))
         }
     }

@@ -1,15 +1,15 @@
 //! choose-precision: matrix products, convolutions and attention take the element type asked for.
 //!
-//! A weight in 16 bits makes its product one of such numbers with f32 sums, one in i8 a product of integers
-//! with a scale for each row: a kernel whose other operand is f32 rounds it on its way in. Vectors and
-//! tables stay f32.
+//! A weight in 16 bits makes its product one of such numbers with f32 sums, one in 8 bits (i8, f8e4m3) a
+//! product of such numbers with a scale for each row: a kernel whose other operand is wider rounds it on its
+//! way in. Vectors and tables stay f32.
 //!
-//! Where i8 is asked for, it is taken by the products over the joint sequence, which is a dimension of
+//! Where 8 bits are asked for, they are taken by the products over the joint sequence, which is a dimension of
 //! several segments: those of the transformer's blocks, nearly all of its work, each between a norm and a
 //! sum that evens out what rounding does. All others take bf16: embeddings and the last projection see
 //! the numbers of the model's ports, and those of the time step scale whole rows.
 //!
-//! Attention rounds to bf16 where bf16 or i8 is asked for, and else not at all. With a bias it never
+//! Attention rounds to bf16 where bf16 or 8 bits are asked for, and else not at all. With a bias it never
 //! does: such scores are not scaled, so that their rounding would move the softmax, and they are few.
 //!
 //! ```text
@@ -32,7 +32,7 @@ use terrace_plan::{DType, WeightLayout};
 /// No product has the element type of the options.
 pub fn run(graph: &mut Graph, options: &CompileOptions) -> Result<(), CompileError> {
     match options.dtype {
-        DType::F32 | DType::F16 | DType::Bf16 | DType::I8 => {}
+        DType::F32 | DType::F16 | DType::Bf16 | DType::I8 | DType::F8E4M3 => {}
         found @ DType::U32 => return Err(CompileError::Precision { found }),
     }
     for id in graph.order() {
@@ -50,7 +50,7 @@ pub fn run(graph: &mut Graph, options: &CompileOptions) -> Result<(), CompileErr
 fn chosen(graph: &Graph, id: NodeId, asked: DType) -> Option<Op> {
     if let Some(weight) = product_weight(graph, id) {
         let dtype = match asked {
-            DType::I8 if !joint(graph, id) => DType::Bf16,
+            DType::I8 | DType::F8E4M3 if !joint(graph, id) => DType::Bf16,
             dtype => dtype,
         };
         let weight = weight.clone();
@@ -60,8 +60,8 @@ fn chosen(graph: &Graph, id: NodeId, asked: DType) -> Option<Op> {
         return None;
     };
     let products = match (asked, attention.bias) {
-        (DType::Bf16 | DType::I8, Presence::Absent) => DType::Bf16,
-        (DType::Bf16 | DType::I8, Presence::Present) => DType::F32,
+        (DType::Bf16 | DType::I8 | DType::F8E4M3, Presence::Absent) => DType::Bf16,
+        (DType::Bf16 | DType::I8 | DType::F8E4M3, Presence::Present) => DType::F32,
         (DType::F32 | DType::F16 | DType::U32, _) => DType::F32,
     };
     Some(Op::Attention(Attention {

@@ -44,6 +44,7 @@ words!(DType {
     DType::Bf16 => "bf16",
     DType::U32 => "u32",
     DType::I8 => "i8",
+    DType::F8E4M3 => "f8e4m3",
 });
 
 words!(Stage {

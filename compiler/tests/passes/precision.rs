@@ -24,7 +24,7 @@ fn chosen(before: &str, dtype: DType) -> Result<String, CompileError> {
 }
 
 #[test]
-fn choose_precision_takes_integers_over_the_joint_sequence_only() {
+fn choose_precision_takes_8_bits_over_the_joint_sequence_only() {
     let before = r#"
         %0 = input "t" host=[b=1, seq=(txt=4), c=8] : f32[b=1, seq=(txt=4), c=8]
         %1 = input "x" host=[b=1, seq=(txt=4 | h=2 w=3), c=8] : f32[b=1, seq=(txt=4 | h=2 w=3), c=8]
@@ -37,10 +37,18 @@ fn choose_precision_takes_integers_over_the_joint_sequence_only() {
         %8 = linear %6 %4 out=[c=8] : f32[b=1, seq=(txt=4 | h=2 w=3), c=8]
         %9 = output %7 "u" host=[b=1, seq=(txt=4), c=8] : f32[b=1, seq=(txt=4), c=8]
         %10 = output %8 "y" host=[b=1, seq=(txt=4 | h=2 w=3), c=8] : f32[b=1, seq=(txt=4 | h=2 w=3), c=8]"#;
-    let after = chosen(before, DType::I8).unwrap();
-    let weights = after.lines().filter(|line| line.contains(" = weight "));
-    assert_snapshot!(weights.collect::<Vec<_>>().join("\n"), @r#"
+    let weights = |dtype| {
+        let after = chosen(before, dtype).unwrap();
+        let weights = after.lines().filter(|line| line.contains(" = weight "));
+        weights.collect::<Vec<_>>().join("\n")
+    };
+    assert_snapshot!(weights(DType::I8), @r#"
   %2 = weight layout=linear from=["ff" [8, 8]] : i8[o=8, i=8] @{}
+  %3 = weight layout=linear from=["both" [8, 8]] : bf16[o=8, i=8] @{}
+  %7 = weight layout=linear from=["text" [8, 8]] : bf16[o=8, i=8] @{}
+"#);
+    assert_snapshot!(weights(DType::F8E4M3), @r#"
+  %2 = weight layout=linear from=["ff" [8, 8]] : f8e4m3[o=8, i=8] @{}
   %3 = weight layout=linear from=["both" [8, 8]] : bf16[o=8, i=8] @{}
   %7 = weight layout=linear from=["text" [8, 8]] : bf16[o=8, i=8] @{}
 "#);
@@ -58,6 +66,7 @@ fn choose_precision_leaves_attention_with_a_bias() {
         (DType::F32, None),
         (DType::Bf16, Some("bf16")),
         (DType::I8, Some("bf16")),
+        (DType::F8E4M3, Some("bf16")),
     ] {
         let after = chosen(before, dtype).unwrap();
         let found: Vec<_> = after
@@ -87,7 +96,7 @@ graph g stage=fused {
   %4 = output %3 "y" host=[b=1, seq=(txt=4), c=6] : f32[b=1, seq=(txt=4), c=6] @{}
 }
 "#);
-    assert_snapshot!(chosen(before, DType::U32).unwrap_err(), @"no matrix product has element type u32; use f32, f16, bf16 or i8");
+    assert_snapshot!(chosen(before, DType::U32).unwrap_err(), @"no matrix product has element type u32; use f32, f16, bf16, i8 or f8e4m3");
 }
 
 #[test]

@@ -141,7 +141,7 @@ fn of_types() {
     );
     expect(
         &format!("{X}\n%1 = activate %0 silu : f64[b=2, c=8]"),
-        "line 4, column 25: expected `f32` or `f16` or `bf16` or `u32` or `i8`, found `f64`",
+        "line 4, column 25: expected `f32` or `f16` or `bf16` or `u32` or `i8` or `f8e4m3`, found `f64`",
     );
     expect(
         &format!("{X}\n%1 = activate %0 silu : f32[b=2, seq=(txt | t=1)]"),

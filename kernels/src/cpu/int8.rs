@@ -1,15 +1,13 @@
 //! Rounding to 8-bit integers: a scale for all terms of a row, and the integers nearest to the scaled
 //! terms, from -127 to 127.
 //!
-//! Invariants: the scale depends on the largest magnitude of the row alone, so it is the same in any
-//! order; every step rounds the same on every instruction set. A row that is all zero, or smaller than
-//! f32 can scale, counts as zero; one with an infinity or NaN gives NaN in every sum. The integers
+//! Invariants: every step rounds the same on every instruction set; see [`crate::Scale`]. The integers
 //! travel as f32, four to one, which no arithmetic touches.
 
 use super::split::multiversion;
 
 /// The largest integer.
-const LIMIT: f32 = 127.0;
+pub(super) const LIMIT: f32 = 127.0;
 
 /// What is added to the integers where they have to be unsigned.
 const OFFSET: i32 = 128;
@@ -17,52 +15,12 @@ const OFFSET: i32 = 128;
 /// Terms of a product at most, so that no sum leaves the 32 bits that hold it.
 pub(super) const MAX_TERMS: usize = (i32::MAX / (127 * 127)) as usize;
 
-/// The scale of a row.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Scale {
-    /// What the terms are multiplied by before they are rounded.
-    pub inverse: f32,
-    /// What a sum of integers is multiplied by.
-    pub factor: f32,
-}
-
-impl Scale {
-    /// The scale of a row, given the bits of its largest magnitude.
-    pub(super) fn of(largest: u32) -> Self {
-        // Below it 127 / largest overflows.
-        const SMALLEST: f32 = f32::MIN_POSITIVE * 128.0;
-        let largest = f32::from_bits(largest);
-        if !largest.is_finite() {
-            return Self {
-                inverse: 0.0,
-                factor: f32::NAN,
-            };
-        }
-        if largest < SMALLEST {
-            return Self::default();
-        }
-        Self {
-            inverse: LIMIT / largest,
-            factor: largest / LIMIT,
-        }
-    }
-}
-
 /// The integer nearest to `x * inverse`, ties to even.
 #[inline(always)]
 pub(super) fn round(x: f32, inverse: f32) -> i8 {
     // The sum with 1.5 * 2^23 has the integer in its low bits.
     const ROUND: f32 = 12_582_912.0;
     (x * inverse + ROUND).to_bits() as i8
-}
-
-multiversion! {
-    /// Raises `largest` to the bits of the largest magnitude of `row`; an infinity is larger than every
-    /// number and NaN larger still.
-    pub(super) fn raise(largest: &mut u32, row: &[f32]) {
-        let magnitude = |v: &f32| v.to_bits() & 0x7fff_ffff;
-        *largest = row.iter().map(magnitude).fold(*largest, u32::max);
-    }
 }
 
 multiversion! {

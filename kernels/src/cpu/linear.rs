@@ -52,6 +52,19 @@ impl PackedLinear {
         Self::pack_as(Operands::I8, n, k, weight)
     }
 
+    /// Packs a weight `[n, k]` as numbers of FP8 (E4M3) with a scale for each row of it. The product gives
+    /// each row of its input a scale and rounds it to such numbers as well, and sums in f32. They are
+    /// multiplied as bf16, so nothing is saved over [`PackedLinear::pack_bf16`]: it is for numbers like those
+    /// of devices that multiply FP8.
+    ///
+    /// The result is the same on every instruction set.
+    ///
+    /// # Errors
+    /// As for [`PackedLinear::pack`].
+    pub fn pack_f8e4m3(n: usize, k: usize, weight: &[f32]) -> Result<Self, KernelError> {
+        Self::pack_as(Operands::F8E4M3, n, k, weight)
+    }
+
     fn pack_as(
         operands: Operands,
         n: usize,

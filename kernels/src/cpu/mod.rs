@@ -12,6 +12,7 @@ mod conv3d;
 mod conv_cache;
 mod copy;
 pub(crate) mod embedding;
+mod fp8;
 mod gate;
 mod gemm;
 mod group_norm;

@@ -72,8 +72,8 @@ fn chains<S: Simd, const COUNT: usize>(s: S, operands: Operands) -> f64 {
     for _ in 0..ROUNDS {
         for sum in &mut sums {
             *sum = match operands {
-                Operands::Bf16 if S::DOT => s.dot(a, b, *sum),
-                Operands::F32 | Operands::Bf16 => s.mul_add(a, b, *sum),
+                Operands::Bf16 | Operands::F8E4M3 if S::DOT => s.dot(a, b, *sum),
+                Operands::F32 | Operands::Bf16 | Operands::F8E4M3 => s.mul_add(a, b, *sum),
                 // The product must depend on the sum, or it would be computed once.
                 Operands::I8 => s.dot_integers(a, *sum, *sum),
             };
@@ -81,8 +81,8 @@ fn chains<S: Simd, const COUNT: usize>(s: S, operands: Operands) -> f64 {
     }
     black_box(sums);
     let per_lane = match operands {
-        Operands::Bf16 if S::DOT => 4,
-        Operands::F32 | Operands::Bf16 => 2,
+        Operands::Bf16 | Operands::F8E4M3 if S::DOT => 4,
+        Operands::F32 | Operands::Bf16 | Operands::F8E4M3 => 2,
         Operands::I8 if S::QUADS => 8,
         Operands::I8 => 4,
     };

@@ -65,7 +65,7 @@ pub enum ResolveFault {
     },
     /// The device has no products of this element type.
     #[error(
-        "weights of products are f32, bf16 or i8 on the cpu, the plan has {found}; compile it with \
+        "weights of products are f32, bf16, i8 or f8e4m3 on the cpu, the plan has {found}; compile it with \
          another --dtype, or run it on the device that it was compiled for"
     )]
     WeightType {
@@ -100,6 +100,17 @@ pub enum ResolveFault {
         expected: WeightLayout,
         /// Layout of the weight.
         found: Option<WeightLayout>,
+    },
+    /// The device has no products in FP8 of this size.
+    #[error(
+        "products in f8e4m3 have sizes that are multiples of {step} on this device, a weight has shape \
+         {shape:?}; compile the plan with --dtype bf16"
+    )]
+    CodesSize {
+        /// Shape of the weight.
+        shape: Vec<usize>,
+        /// What sizes are multiples of.
+        step: usize,
     },
     /// The shape of a weight does not fit its layout.
     #[error("a weight of shape {shape:?} cannot have {} layout", .layout.name())]

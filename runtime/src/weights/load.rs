@@ -68,6 +68,7 @@ fn operands(weight: &Weight) -> Result<Operands, ResolveFault> {
         DType::F32 => Ok(Operands::F32),
         DType::Bf16 => Ok(Operands::Bf16),
         DType::I8 => Ok(Operands::I8),
+        DType::F8E4M3 => Ok(Operands::F8E4M3),
         found @ (DType::F16 | DType::U32) => Err(ResolveFault::WeightType { found }),
     }
 }

@@ -34,8 +34,8 @@ pub fn attention(args: args::Attention, console: &Console) -> Result<(), Error> 
     };
     let precision = match args.precision.read() {
         precision @ (Precision::F32 | Precision::F16 | Precision::Bf16) => precision,
-        // Attention has no products of integers.
-        Precision::Int8 => Precision::Bf16,
+        // Attention has no products in 8 bits.
+        Precision::Int8 | Precision::Fp8 => Precision::Bf16,
     };
     let runner = args.machine.runner()?;
     let measured = measure_attention(size, precision, &runner, args.runs.read())?;

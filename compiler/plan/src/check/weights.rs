@@ -44,17 +44,17 @@ fn check_weight(weight: &Weight) -> Result<(), WeightFault> {
     Ok(())
 }
 
-/// Weights of products exist in 16 bits too, those of the linear kernel also in integers.
+/// Weights of products exist in 16 bits too, those of the linear kernel also in 8.
 fn check_dtype(weight: &Weight) -> Result<(), WeightFault> {
     let expected = match weight.layout {
         WeightLayout::Plain => "f32",
-        WeightLayout::Linear => "f32, f16, bf16 or i8",
+        WeightLayout::Linear => "f32, f16, bf16, i8 or f8e4m3",
         WeightLayout::Conv3d => "f32, f16 or bf16",
     };
     match (weight.dtype, weight.layout) {
         (DType::F32, _)
         | (DType::F16 | DType::Bf16, WeightLayout::Linear | WeightLayout::Conv3d)
-        | (DType::I8, WeightLayout::Linear) => Ok(()),
+        | (DType::I8 | DType::F8E4M3, WeightLayout::Linear) => Ok(()),
         (found, _) => Err(WeightFault::DType { expected, found }),
     }
 }

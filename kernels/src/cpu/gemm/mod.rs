@@ -14,10 +14,12 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::bf16;
-use super::int8::{self, Scale};
+use super::fp8;
+use super::int8;
 use super::scratch::with_scratch;
 use super::simd::{InstructionSet, Kernel, Simd};
 use super::split::Scattered;
+use crate::scale::Scale;
 use panels::DEPTH;
 pub use panels::Operands;
 use panels::elements;
@@ -80,7 +82,7 @@ pub(super) fn multiply(
     });
 }
 
-/// Computes the rows in tasks, given the scales of rows that become integers.
+/// Computes the rows in tasks, given the scales of rows that become numbers of 8 bits.
 fn divide(
     set: InstructionSet,
     rows: usize,
@@ -120,7 +122,9 @@ fn divide(
 fn wide_lines(operands: Operands) -> usize {
     match operands {
         Operands::F32 => 0,
-        Operands::Bf16 | Operands::I8 => TILE_PANELS * 2 * operands.lines(operands.depth()),
+        Operands::Bf16 | Operands::I8 | Operands::F8E4M3 => {
+            TILE_PANELS * 2 * operands.lines(operands.depth())
+        }
     }
 }
 
@@ -179,7 +183,7 @@ struct Block<'a, P> {
     columns: Range<usize>,
     weight: &'a Panels,
     product: &'a P,
-    /// Scales of all rows, when they become integers.
+    /// Scales of all rows, when they become numbers of 8 bits.
     scales: &'a [Scale],
     /// A few panels of the current block, widened where that is needed.
     panels: &'a mut [f32],
@@ -200,7 +204,7 @@ impl<P: Product> Kernel for Block<'_, P> {
             self.pack::<S>(terms.clone());
             let store = match (block, self.weight.operands()) {
                 (0, _) => Store::Set,
-                (_, Operands::F32 | Operands::Bf16) => Store::Add,
+                (_, Operands::F32 | Operands::Bf16 | Operands::F8E4M3) => Store::Add,
                 (_, Operands::I8) => Store::AddIntegers,
             };
             self.tiles(simd, terms, store);
@@ -220,10 +224,13 @@ impl<P: Product> Block<'_, P> {
                 Operands::F32 => self
                     .product
                     .pack(row, depth.clone(), &mut out[..depth.len()]),
-                Operands::Bf16 => {
+                Operands::Bf16 | Operands::F8E4M3 => {
                     let even = depth.len().next_multiple_of(2);
-                    self.product
-                        .pack(row, depth.clone(), &mut out[..depth.len()]);
+                    let terms = &mut out[..depth.len()];
+                    self.product.pack(row, depth.clone(), terms);
+                    if let Some(scale) = self.scales.get(row) {
+                        fp8::round_row(terms, scale.inverse);
+                    }
                     out[depth.len()..even].fill(0.0);
                     if S::DOT {
                         bf16::pair_up(&mut out[..even]);
@@ -252,8 +259,8 @@ impl<P: Product> Block<'_, P> {
         let stored = operands.lines(depth.len());
         let (lines, terms) = match operands {
             Operands::F32 => (stored, Terms::Whole),
-            Operands::Bf16 if S::DOT => (stored, Terms::Pairs),
-            Operands::Bf16 => (2 * stored, Terms::Whole),
+            Operands::Bf16 | Operands::F8E4M3 if S::DOT => (stored, Terms::Pairs),
+            Operands::Bf16 | Operands::F8E4M3 => (2 * stored, Terms::Whole),
             Operands::I8 if S::QUADS => (stored, Terms::Integers),
             Operands::I8 => (2 * stored, Terms::Integers),
         };
@@ -305,6 +312,10 @@ impl<P: Product> Block<'_, P> {
                     let columns = self.weight.factors(self.columns.clone());
                     int8::scale_sums(sums, self.scales[row].factor, columns);
                 }
+                Operands::F8E4M3 => {
+                    let columns = self.weight.factors(self.columns.clone());
+                    fp8::scale_sums(sums, self.scales[row].factor, columns);
+                }
             }
             // SAFETY: tasks have different rows or columns, so no other one holds these elements.
             let y = unsafe { self.y.slice(row * n + first, count) };
@@ -342,7 +353,7 @@ fn widen_panels(
         let panels = elements(panels).chunks_exact(stored);
         for (panel, wide) in panels.zip(wide.chunks_exact_mut(2 * stored)) {
             match operands {
-                Operands::F32 | Operands::Bf16 => bf16::widen(panel, wide),
+                Operands::F32 | Operands::Bf16 | Operands::F8E4M3 => bf16::widen(panel, wide),
                 Operands::I8 => int8::widen(panel, wide),
             }
         }

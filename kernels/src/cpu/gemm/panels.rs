@@ -8,9 +8,10 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::KernelError;
-use crate::cpu::int8::{self, Scale};
 use crate::cpu::pages::Pages;
-use crate::cpu::{bf16, check};
+use crate::cpu::{bf16, check, int8};
+use crate::f8e4m3;
+use crate::scale::{Scale, raised};
 
 /// Columns of a panel: one AVX-512 register, two of AVX2.
 pub(in crate::cpu) const LANES: usize = 16;
@@ -29,6 +30,8 @@ pub enum Operands {
     /// Integers of 8 bits with a scale for each column of the weight and each row of the input, when
     /// they are packed and copied; sums are exact in 32 bits.
     I8,
+    /// Numbers of FP8 (E4M3) with such scales, multiplied as bf16.
+    F8E4M3,
 }
 
 impl Operands {
@@ -36,7 +39,7 @@ impl Operands {
     #[inline(always)]
     pub(super) fn depth(self) -> usize {
         match self {
-            Operands::F32 | Operands::Bf16 => 256,
+            Operands::F32 | Operands::Bf16 | Operands::F8E4M3 => 256,
             // Their sums are exact, so that blocks may be as large as the cache allows.
             Operands::I8 => 512,
         }
@@ -47,8 +50,17 @@ impl Operands {
     pub(super) fn lines(self, terms: usize) -> usize {
         match self {
             Operands::F32 => terms,
-            Operands::Bf16 => terms.div_ceil(2),
+            Operands::Bf16 | Operands::F8E4M3 => terms.div_ceil(2),
             Operands::I8 => terms.div_ceil(4),
+        }
+    }
+
+    /// The largest number of 8 bits, to which rows are scaled; absent where nothing is scaled.
+    pub(super) fn limit(self) -> Option<f32> {
+        match self {
+            Operands::F32 | Operands::Bf16 => None,
+            Operands::I8 => Some(int8::LIMIT),
+            Operands::F8E4M3 => Some(f8e4m3::LARGEST),
         }
     }
 }
@@ -104,12 +116,12 @@ pub(in crate::cpu) struct Panels {
     columns: Columns,
 }
 
-/// What belongs to the columns of a weight of integers; empty for other weights.
+/// What belongs to the columns of a weight of 8 bits; empty for other weights.
 #[derive(Debug, Default)]
 struct Columns {
     /// What the sums are multiplied by.
     factors: Box<[f32]>,
-    /// What the sums have too much when the input is unsigned.
+    /// What the sums of integers have too much when the input is unsigned.
     excess: Box<[i32]>,
 }
 
@@ -130,13 +142,13 @@ impl Panels {
             let found = format!("{n}, {k}");
             return Err(check::argument(kernel, "n, k", expected, found));
         }
-        let scales = match operands {
-            Operands::F32 | Operands::Bf16 => Vec::new(),
-            Operands::I8 if k > int8::MAX_TERMS => {
-                let expected = format!("at most {} in integers of 8 bits", int8::MAX_TERMS);
-                return Err(check::argument(kernel, "k", expected, k.to_string()));
-            }
-            Operands::I8 => column_scales([n, k], &at),
+        if operands == Operands::I8 && k > int8::MAX_TERMS {
+            let expected = format!("at most {} in integers of 8 bits", int8::MAX_TERMS);
+            return Err(check::argument(kernel, "k", expected, k.to_string()));
+        }
+        let scales = match operands.limit() {
+            Some(limit) => column_scales([n, k], limit, &at),
+            None => Vec::new(),
         };
         let mut pages =
             Pages::zeroed(bytes).map_err(|_| KernelError::OutOfMemory { kernel, bytes })?;
@@ -160,7 +172,7 @@ impl Panels {
             k,
             operands,
             lines: pages,
-            columns: Columns::new(&scales, k, &at),
+            columns: Columns::new(operands, &scales, k, &at),
         })
     }
 
@@ -180,7 +192,7 @@ impl Panels {
         self.lines.bytes().len() + size_of_val(&**factors) + size_of_val(&**excess)
     }
 
-    /// What the sums of integers of some columns are multiplied by.
+    /// What the sums of some columns of 8 bits are multiplied by.
     pub(super) fn factors(&self, columns: Range<usize>) -> &[f32] {
         &self.columns.factors[columns]
     }
@@ -206,23 +218,34 @@ impl Panels {
 }
 
 /// The scales of all columns.
-fn column_scales([n, k]: [usize; 2], at: &(impl Fn(usize, usize) -> f32 + Sync)) -> Vec<Scale> {
-    let magnitude = |column, k| at(column, k).to_bits() & 0x7fff_ffff;
-    let largest = |column| (0..k).map(|k| magnitude(column, k)).max();
+fn column_scales(
+    [n, k]: [usize; 2],
+    limit: f32,
+    at: &(impl Fn(usize, usize) -> f32 + Sync),
+) -> Vec<Scale> {
+    let largest = |column| (0..k).fold(0, |largest, k| raised(largest, &[at(column, k)]));
     (0..n)
         .into_par_iter()
-        .map(|column| Scale::of(largest(column).unwrap_or(0)))
+        .map(|column| Scale::of(largest(column), limit))
         .collect()
 }
 
 impl Columns {
-    fn new(scales: &[Scale], k: usize, at: &(impl Fn(usize, usize) -> f32 + Sync)) -> Self {
+    fn new(
+        operands: Operands,
+        scales: &[Scale],
+        k: usize,
+        at: &(impl Fn(usize, usize) -> f32 + Sync),
+    ) -> Self {
         let excess = |(column, scale): (usize, &Scale)| {
             int8::excess((0..k).map(|k| int8::round(at(column, k), scale.inverse)))
         };
         Self {
             factors: scales.iter().map(|scale| scale.factor).collect(),
-            excess: scales.par_iter().enumerate().map(excess).collect(),
+            excess: match operands {
+                Operands::F32 | Operands::Bf16 | Operands::F8E4M3 => Box::default(),
+                Operands::I8 => scales.par_iter().enumerate().map(excess).collect(),
+            },
         }
     }
 }
@@ -243,14 +266,15 @@ fn pack_panel(
                     line.0[lane] = at(column, k);
                 }
             }
-            Operands::Bf16 => {
+            Operands::Bf16 | Operands::F8E4M3 => {
+                let scale = scales.get(column);
+                let term = |k| match scale {
+                    Some(scale) => f8e4m3::nearest(at(column, k) * scale.inverse),
+                    None => at(column, k),
+                };
                 for (k, line) in terms.clone().step_by(2).zip(lines.iter_mut()) {
-                    let second = if k + 1 < terms.end {
-                        at(column, k + 1)
-                    } else {
-                        0.0
-                    };
-                    line.0[lane] = bf16::pair(at(column, k), second);
+                    let second = if k + 1 < terms.end { term(k + 1) } else { 0.0 };
+                    line.0[lane] = bf16::pair(term(k), second);
                 }
             }
             Operands::I8 => {

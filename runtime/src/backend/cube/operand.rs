@@ -127,6 +127,6 @@ pub(crate) const fn element(dtype: DType) -> Option<Element> {
         DType::F16 => Some(Element::F16),
         DType::Bf16 => Some(Element::Bf16),
         DType::U32 => Some(Element::U32),
-        DType::I8 => None,
+        DType::I8 | DType::F8E4M3 => None,
     }
 }

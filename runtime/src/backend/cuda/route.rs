@@ -19,7 +19,7 @@ pub(super) const fn float(dtype: DType) -> Option<Float> {
         DType::F32 => Some(Float::F32),
         DType::F16 => Some(Float::F16),
         DType::Bf16 => Some(Float::Bf16),
-        DType::U32 | DType::I8 => None,
+        DType::U32 | DType::I8 | DType::F8E4M3 => None,
     }
 }
 

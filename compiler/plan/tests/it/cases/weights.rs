@@ -24,7 +24,9 @@ fn loading() -> Vec<Case> {
         ),
         two(
             |plan| plan.weights[0].dtype = DType::U32,
-            &["weight 0 (`out.weight`): has element type u32, expected f32, f16, bf16 or i8"],
+            &[
+                "weight 0 (`out.weight`): has element type u32, expected f32, f16, bf16, i8 or f8e4m3",
+            ],
         ),
         two(
             |plan| plan.weights[1].sources.clear(),

@@ -96,7 +96,7 @@ pub(super) fn finish(
 const fn products(dtype: DType) -> AttentionProducts {
     match dtype {
         DType::Bf16 => AttentionProducts::Bf16,
-        DType::F32 | DType::F16 | DType::U32 | DType::I8 => AttentionProducts::F32,
+        DType::F32 | DType::F16 | DType::U32 | DType::I8 | DType::F8E4M3 => AttentionProducts::F32,
     }
 }
 
