@@ -62,6 +62,20 @@ impl Degrees {
         }
     }
 
+    /// The degrees among so many processes, one rank each.
+    ///
+    /// # Errors
+    /// [`Error::Processes`] for another number of ranks.
+    pub const fn among(self, processes: usize) -> Result<Self, Error> {
+        match self.ranks {
+            Some(ranks) if ranks != processes => Err(Error::Processes { ranks, processes }),
+            Some(_) | None => Ok(Self {
+                ranks: Some(processes),
+                ..self
+            }),
+        }
+    }
+
     /// The mesh: given degrees are taken as they are, those left out are one; a number of ranks
     /// alone is split by the rule of this module.
     ///
@@ -324,6 +338,28 @@ mod tests {
             degrees.mesh(&FULL_2B).unwrap_err().to_string(),
             "degrees cfg=1 ring=1 ulysses=2 make 2 ranks, but 4 ranks are asked for; give degrees \
              whose product is 4, or the number of ranks alone"
+        );
+    }
+
+    #[test]
+    fn every_process_is_a_rank() {
+        let guided = Extents {
+            batch: 2,
+            ..FULL_2B
+        };
+        let found = |degrees: Degrees| degrees.among(6)?.mesh(&guided);
+        assert_eq!(found(Degrees::default()).unwrap(), mesh(2, 1, 3));
+        assert_eq!(found(ranks(6)).unwrap(), mesh(2, 1, 3));
+        let error = found(ranks(4)).unwrap_err().to_string();
+        assert!(error.starts_with("4 ranks are asked for, but 6 processes were started"));
+        let half = Degrees {
+            ulysses: Some(3),
+            ..Degrees::default()
+        };
+        let error = found(half).unwrap_err().to_string();
+        assert!(
+            error.contains("make 3 ranks, but 6 ranks are asked for"),
+            "{error}"
         );
     }
 

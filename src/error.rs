@@ -1,6 +1,6 @@
 //! The error of the facade: what the user asked for that cannot be done, or what a part refused.
 
-use crate::Device;
+use crate::{Device, Fabric};
 use std::path::PathBuf;
 use terrace_compiler::CompileError;
 use terrace_models::ModelError;
@@ -48,6 +48,25 @@ pub enum Error {
         device: Device,
         /// Cargo feature that it needs.
         feature: &'static str,
+    },
+    /// Ranks on a device cannot use a fabric.
+    #[error("--fabric {fabric} is for --device cuda, found --device {device}; use --fabric tcp")]
+    FabricDevice {
+        /// The fabric.
+        fabric: Fabric,
+        /// The device.
+        device: Device,
+    },
+    /// Another number of ranks is asked for than processes were started.
+    #[error(
+        "{ranks} ranks are asked for, but {processes} processes were started, one per rank; start {ranks}, ask for \
+         {processes}, or leave the number out"
+    )]
+    Processes {
+        /// Ranks asked for.
+        ranks: usize,
+        /// Processes.
+        processes: usize,
     },
     /// A degree or number of ranks is zero.
     #[error("degrees and numbers of ranks begin at 1, found 0")]

@@ -160,6 +160,8 @@ pub(crate) struct StepPart {
     /// `[1, f, c, h, w]`.
     pub(crate) latents: Vec<usize>,
     pub(crate) padding: usize,
+    /// `[predictions, text, d]`.
+    pub(crate) embeds: Vec<usize>,
     pub(crate) text: usize,
     pub(crate) guidance: Guidance,
     pub(crate) solver: Solver,
@@ -194,6 +196,7 @@ impl StepPart {
             latents,
             padding,
             text: embeds[1],
+            embeds,
             guidance,
             solver,
             precision: request.precision,

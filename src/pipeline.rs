@@ -1,5 +1,8 @@
 //! From a prompt to frames: text encoder, denoising loop, VAE decoder, each a compiled plan.
 //!
+//! Where each rank is a process, the leading one encodes the prompts and gives the others what it made, and
+//! decodes; all denoise.
+//!
 //! Invariants: the latents stay on the ranks from the first step to the last; all noise is a function
 //! of the seed and of the position in the video, so the video does not depend on the mesh.
 
@@ -21,6 +24,17 @@ use terrace_runtime::{HostTensor, SessionOptions};
 /// Stream of the noise that a video starts from; step `i` of a stochastic scheduler takes stream
 /// `i + 1`.
 const START: u64 = 0;
+
+/// What the denoising loop has left, in every process.
+#[derive(Clone, Debug)]
+pub struct Denoised {
+    /// Padding included: `[1, f, c, h, w]`.
+    latents: HostTensor,
+    /// Frames in front that are no part of the video.
+    padding: usize,
+    precision: Precision,
+    mesh: Mesh,
+}
 
 /// A model that is ready to generate.
 #[derive(Debug)]
@@ -72,14 +86,30 @@ impl Pipeline {
         request: &GenerateRequest,
         observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<Generated, Error> {
-        check_sampling(&request.sampling)?;
-        observe(Event::Phase(Phase::Compile));
-        let plan = self.step_request(request)?.compile()?;
-        let prompts = Prompts {
-            prompt: &request.prompt,
-            negative: &request.negative_prompt,
+        let denoised = self.denoise(request, observe)?;
+        self.finish(denoised, observe)
+    }
+
+    /// The part of [`Pipeline::generate`] that all processes have: everything but decoding.
+    ///
+    /// # Errors
+    /// As for [`Pipeline::generate`].
+    pub fn denoise(
+        &self,
+        request: &GenerateRequest,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Denoised, Error> {
+        let mut denoise = || {
+            check_sampling(&request.sampling)?;
+            observe(Event::Phase(Phase::Compile));
+            let plan = self.step_request(request)?.compile()?;
+            let prompts = Prompts {
+                prompt: &request.prompt,
+                negative: &request.negative_prompt,
+            };
+            self.denoised(Arc::new(plan), &prompts, &request.sampling, observe)
         };
-        self.denoise_and_decode(Arc::new(plan), &prompts, &request.sampling, observe)
+        self.runner.told(denoise())
     }
 
     /// Generates a video with a plan that was compiled before; size, mesh and scheduler are the
@@ -95,12 +125,30 @@ impl Pipeline {
         sampling: &Sampling,
         observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<Generated, Error> {
-        check_sampling(sampling)?;
-        let mut wanted = Request::of(&plan)?;
-        wanted.config = self.model.config(Component::Transformer)?;
-        plan.header.expect(&wanted.fingerprint())?;
-        self.takes(&plan)?;
-        self.denoise_and_decode(Arc::new(plan), prompts, sampling, observe)
+        let denoised = self.denoise_with(plan, prompts, sampling, observe)?;
+        self.finish(denoised, observe)
+    }
+
+    /// The part of [`Pipeline::run`] that all processes have: everything but decoding.
+    ///
+    /// # Errors
+    /// As for [`Pipeline::run`].
+    pub fn denoise_with(
+        &self,
+        plan: Plan,
+        prompts: &Prompts<'_>,
+        sampling: &Sampling,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Denoised, Error> {
+        let denoise = || {
+            check_sampling(sampling)?;
+            let mut wanted = Request::of(&plan)?;
+            wanted.config = self.model.config(Component::Transformer)?;
+            plan.header.expect(&wanted.fingerprint())?;
+            self.takes(&plan)?;
+            self.denoised(Arc::new(plan), prompts, sampling, observe)
+        };
+        self.runner.told(denoise())
     }
 
     /// Refuses a plan whose activations have a type that no kernel of the device takes. What an adapter of wgpu
@@ -116,13 +164,36 @@ impl Pipeline {
         }
     }
 
-    fn denoise_and_decode(
+    /// Decodes what was denoised, in this process.
+    ///
+    /// # Errors
+    /// As for [`Pipeline::decode`].
+    pub fn finish(
+        &self,
+        denoised: Denoised,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Generated, Error> {
+        observe(Event::Phase(Phase::Decode));
+        let Denoised {
+            latents,
+            padding,
+            precision,
+            mesh,
+        } = denoised;
+        Ok(Generated {
+            frames: self.decode(&drop_padding(&latents, padding)?, precision)?,
+            latents,
+            mesh,
+        })
+    }
+
+    fn denoised(
         &self,
         plan: Arc<Plan>,
         prompts: &Prompts<'_>,
         sampling: &Sampling,
         observe: &mut dyn FnMut(Event<'_>),
-    ) -> Result<Generated, Error> {
+    ) -> Result<Denoised, Error> {
         let step = StepPart::of(&plan)?;
         let needed = Guidance::for_scale(sampling.guidance_scale);
         if needed != step.guidance {
@@ -140,14 +211,13 @@ impl Pipeline {
             Guidance::ClassifierFree => vec![prompts.negative, prompts.prompt],
         };
         let warn = &mut |text: &str| observe(Event::Warning(text));
-        let embeds = self.encode(&texts, step.text, step.precision, warn)?;
+        let encode = || self.encode(&texts, step.text, step.precision, warn);
+        let embeds = self.runner.from_leader(&step.embeds, encode)?;
         let mesh = plan.mesh;
-        let latents = self.denoise(plan, &scheduler, sampling, [&start, &embeds], observe)?;
-        observe(Event::Phase(Phase::Decode));
-        let frames = self.decode(&drop_padding(&latents, step.padding)?, step.precision)?;
-        Ok(Generated {
-            latents,
-            frames,
+        Ok(Denoised {
+            latents: self.steps(plan, &scheduler, sampling, [&start, &embeds], observe)?,
+            padding: step.padding,
+            precision: step.precision,
             mesh,
         })
     }
@@ -192,7 +262,7 @@ impl Pipeline {
         .compile()?;
         let weights = self.model.weights(Component::TextEncoder)?;
         self.runner
-            .run(plan, &weights, &[("input_ids", &ids)], "prompt_embeds")
+            .run_here(plan, &weights, &[("input_ids", &ids)], "prompt_embeds")
     }
 
     /// Decodes latents `[b, f, c, h, w]` as a scheduler leaves them to frames `[b, frames, 3, H, W]`
@@ -209,7 +279,7 @@ impl Pipeline {
         let mut latents = latents.clone();
         config.unscale(latents.as_f32_mut()?);
         self.runner
-            .run(plan, &weights, &[("latents", &latents)], "frames")
+            .run_here(plan, &weights, &[("latents", &latents)], "frames")
     }
 
     /// One forward of the transformer: `sample [b, f, c, h, w]`.
@@ -217,12 +287,13 @@ impl Pipeline {
     /// # Errors
     /// The inputs do not fit the model, a degree is not served, or a rank fails.
     pub fn forward(&self, inputs: &ForwardInputs, cut: &Cut) -> Result<HostTensor, Error> {
-        let plan = inputs
-            .request(&self.model, cut)?
-            .on(self.runner.device())
-            .compile()?;
-        let weights = self.model.weights(Component::Transformer)?;
-        self.runner.run(plan, &weights, &inputs.ports(), "sample")
+        let forward = || {
+            let request = inputs.request(&self.model, cut)?;
+            let plan = request.on(self.runner.device()).compile()?;
+            let weights = self.model.weights(Component::Transformer)?;
+            self.runner.run(plan, &weights, &inputs.ports(), "sample")
+        };
+        self.runner.told(forward())
     }
 
     /// Latents that the loop begins with.
@@ -243,7 +314,7 @@ impl Pipeline {
         Ok(HostTensor::f32(shape, noise)?)
     }
 
-    fn denoise(
+    fn steps(
         &self,
         plan: Arc<Plan>,
         scheduler: &Scheduler,

@@ -46,6 +46,22 @@ impl Boxes {
         matched_runs(sends, receives)
     }
 
+    /// The copies that put the elements of regions side by side, in order.
+    ///
+    /// # Errors
+    /// As for [`Boxes::new`].
+    pub fn packed(regions: &[StridedBox]) -> Result<Self, RuntimeError> {
+        Self::new(&beside(regions, pair))
+    }
+
+    /// The copies that put elements, which lie side by side in order, into regions.
+    ///
+    /// # Errors
+    /// As for [`Boxes::new`].
+    pub fn unpacked(regions: &[StridedBox]) -> Result<Self, RuntimeError> {
+        Self::new(&beside(regions, |(region, line)| pair((line, region))))
+    }
+
     /// The copy of `len` neighbouring elements from the beginning of one buffer to that of another.
     pub fn dense(len: usize) -> Self {
         let copy = BoxCopy {
@@ -93,6 +109,17 @@ impl Boxes {
         Ok((Self::new(&pack)?, Self::new(&unpack)?))
     }
 
+    /// First element read and first one written, when neighbours are copied to neighbours.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn run(&self) -> Option<(usize, usize)> {
+        let [copy] = &self.boxes[..] else {
+            return None;
+        };
+        let dense = |strides: &[usize]| matches!(strides, [] | [1]);
+        let dense = dense(&copy.src_strides) && dense(&copy.dst_strides);
+        dense.then_some((copy.src_offset, copy.dst_offset))
+    }
+
     /// One past the last element read.
     pub const fn src_end(&self) -> usize {
         self.src_end
@@ -122,7 +149,6 @@ impl Boxes {
     ///
     /// # Errors
     /// As for [`Boxes::apply`].
-    #[cfg(any(feature = "wgpu", feature = "cuda"))]
     pub(crate) fn apply_bytes(
         &self,
         size: usize,
@@ -281,6 +307,26 @@ fn pair((send, receive): (&StridedBox, &StridedBox)) -> BoxCopy {
         dst_offset: receive.offset,
         dst_strides: receive.strides.clone(),
     }
+}
+
+/// Copies between regions and lines of elements, one behind the other, as `copy` makes them of a pair.
+fn beside(
+    regions: &[StridedBox],
+    copy: impl Fn((&StridedBox, &StridedBox)) -> BoxCopy,
+) -> Vec<BoxCopy> {
+    let mut place = 0usize;
+    let mut copies = Vec::new();
+    for region in regions {
+        let line = StridedBox {
+            extents: region.extents.clone(),
+            offset: place,
+            strides: dense(&region.extents),
+        };
+        copies.push(copy((region, &line)));
+        // An overflow is found when the copies are checked.
+        place = place.saturating_add(region.elements().unwrap_or(usize::MAX));
+    }
+    copies
 }
 
 /// Boxes cut differently on both sides are matched run by run.

@@ -1,4 +1,4 @@
-//! The executor: one thread per rank that runs the rank's list, parked between two runs.
+//! The executor: one thread per rank of this process that runs the rank's list, parked between two runs.
 //!
 //! Invariants: a rank's loop decides nothing and allocates nothing; whatever ends a rank, an error, a
 //! panic, a stall, is recorded before the others are told to stop, so the first failure is the one
@@ -6,12 +6,12 @@
 //! is stuck may be left behind, but never loses the memory that it works on.
 
 use crate::backend::{Backend, OnLane};
-use crate::fabric::{Fabric, LocalFabric};
+use crate::fabric::Fabric;
 use crate::ports::Bound;
 use crate::position::{Phase, Positions};
 use crate::program::{Act, Move, Program, Ready};
 use crate::trace::{Recorder, Tracing};
-use crate::{HostTensor, RuntimeError};
+use crate::{HostTensor, PeerFault, RuntimeError};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -23,15 +23,22 @@ use terrace_plan::{Plan, Rank};
 /// How long the other ranks get to end their step after one has failed.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// What all ranks of a session use.
+/// A rank of this process and what it works with.
+pub(crate) struct Seat<B: Backend> {
+    pub(crate) rank: Rank,
+    pub(crate) memory: B::Memory,
+    pub(crate) lane: B::Lane,
+}
+
+/// What all ranks of a session in this process use.
 pub(crate) struct Shared<B: Backend> {
     pub(crate) plan: Arc<Plan>,
     pub(crate) backend: Arc<B>,
-    pub(crate) memories: Vec<B::Memory>,
+    /// The ranks of this process, in order.
+    pub(crate) seats: Vec<Seat<B>>,
     /// Kept here as well as in the launches, so that a cache sees that they are in use.
     pub(crate) weights: Vec<Arc<B::Weight>>,
-    pub(crate) lanes: Vec<B::Lane>,
-    pub(crate) fabric: LocalFabric,
+    pub(crate) fabric: Box<dyn Fabric>,
     pub(crate) positions: Arc<Positions>,
     pub(crate) tracing: Option<Tracing>,
     pub(crate) board: Board,
@@ -44,6 +51,7 @@ pub(crate) struct Board {
 }
 
 struct State {
+    /// By seat.
     busy: Vec<bool>,
     failure: Option<RuntimeError>,
 }
@@ -84,10 +92,10 @@ struct Worker {
 }
 
 impl Board {
-    pub(crate) fn new(ranks: usize) -> Self {
+    pub(crate) fn new(seats: usize) -> Self {
         Self {
             state: Mutex::new(State {
-                busy: vec![false; ranks],
+                busy: vec![false; seats],
                 failure: None,
             }),
             changed: Condvar::new(),
@@ -126,7 +134,7 @@ impl Board {
 }
 
 impl<B: Backend> Crew<B> {
-    /// Starts a thread for each program, in the order of the ranks.
+    /// Starts a thread for each program, in the order of the seats.
     pub(crate) fn start(
         shared: Arc<Shared<B>>,
         programs: Vec<Program<B::Launch>>,
@@ -135,10 +143,11 @@ impl<B: Backend> Crew<B> {
             shared,
             workers: Vec::new(),
         };
-        for (index, program) in programs.into_iter().enumerate() {
-            let rank = Rank(index);
+        for (seat, program) in programs.into_iter().enumerate() {
+            let rank = crew.shared.seats[seat].rank;
             let (orders, inbox) = channel();
             let member = Member {
+                seat,
                 rank,
                 shared: Arc::clone(&crew.shared),
                 program,
@@ -165,10 +174,9 @@ impl<B: Backend> Ranks for Crew<B> {
     fn call(&self, order: Order) -> Result<(), RuntimeError> {
         let board = &self.shared.board;
         board.lock().busy.fill(true);
-        for (index, worker) in self.workers.iter().enumerate() {
+        for (seat, worker) in self.workers.iter().enumerate() {
             if worker.orders.send(order).is_err() {
-                self.shared
-                    .end(Rank(index), Err(Box::new("its thread has ended")));
+                self.shared.end(seat, Err(Box::new("its thread has ended")));
             }
         }
         board.wait()
@@ -202,13 +210,14 @@ impl<B: Backend> Drop for Crew<B> {
 type Panic = Box<dyn Any + Send>;
 
 impl<B: Backend> Shared<B> {
-    /// Notes that `rank` has ended a call, and stops the others when it has failed.
-    fn end(&self, rank: Rank, ended: Result<Result<(), RuntimeError>, Panic>) {
-        if let Some(failure) = self.failure(rank, ended) {
+    /// Notes that the rank of a seat has ended a call, and stops the others when it has failed.
+    fn end(&self, seat: usize, ended: Result<Result<(), RuntimeError>, Panic>) {
+        if let Some(failure) = self.failure(self.seats[seat].rank, ended) {
+            let cause = failure.to_string();
             self.board.lock().failure.get_or_insert(failure);
-            self.fabric.abort();
+            self.fabric.abort(&cause);
         }
-        self.board.lock().busy[rank.0] = false;
+        self.board.lock().busy[seat] = false;
         self.board.changed.notify_all();
     }
 
@@ -218,29 +227,38 @@ impl<B: Backend> Shared<B> {
         rank: Rank,
         ended: Result<Result<(), RuntimeError>, Panic>,
     ) -> Option<RuntimeError> {
-        let place = || Box::new(self.positions.place(rank));
         match ended {
             Ok(Ok(())) => {
                 self.positions.leave(rank);
                 None
             }
             Ok(Err(RuntimeError::Aborted)) => None,
-            Ok(Err(RuntimeError::ExchangeTimeout { waiting, after })) => {
-                Some(RuntimeError::Stalled {
-                    place: place(),
-                    waiting,
-                    after,
-                    ranks: self.positions.all(),
-                })
-            }
-            Ok(Err(source)) => Some(RuntimeError::Failed {
-                place: place(),
-                source: Box::new(source),
-            }),
+            Ok(Err(error)) => Some(error.at(&self.positions, rank)),
             Err(panic) => Some(RuntimeError::Panicked {
-                place: place(),
+                place: Box::new(self.positions.place(rank)),
                 message: message(&*panic),
             }),
+        }
+    }
+}
+
+impl RuntimeError {
+    /// The error as the end of a run, with the place where `rank` is.
+    pub(crate) fn at(self, positions: &Positions, rank: Rank) -> Self {
+        let place = || Box::new(positions.place(rank));
+        match self {
+            // It names the place of the rank that has failed.
+            Self::Peer(PeerFault::Failed { .. }) => self,
+            Self::ExchangeTimeout { waiting, after } => Self::Stalled {
+                place: place(),
+                waiting,
+                after,
+                ranks: positions.all(),
+            },
+            _ => Self::Failed {
+                place: place(),
+                source: Box::new(self),
+            },
         }
     }
 }
@@ -253,6 +271,7 @@ fn message(panic: &(dyn Any + Send)) -> String {
 
 /// One rank on its thread.
 struct Member<B: Backend> {
+    seat: usize,
     rank: Rank,
     shared: Arc<Shared<B>>,
     program: Program<B::Launch>,
@@ -274,7 +293,7 @@ impl<B: Backend> Member<B> {
                     .enter(self.lane(), || self.call(order, &mut recorder))
             }));
             recorder.deliver();
-            shared.end(self.rank, ended);
+            shared.end(self.seat, ended);
         }
     }
 
@@ -283,7 +302,9 @@ impl<B: Backend> Member<B> {
             Order::Init => self.list(&self.program.init, Phase::Init, recorder)?,
             Order::Steps => self.steps(recorder)?,
         }
-        self.finish()
+        self.finish()?;
+        // What a device was still told to exchange may have been given up.
+        self.shared.fabric.check()
     }
 
     fn steps(&self, recorder: &mut Recorder<'_>) -> Result<(), RuntimeError> {
@@ -293,7 +314,7 @@ impl<B: Backend> Member<B> {
         };
         let shared = &*self.shared;
         // A record neither waits for other ranks nor shows when its steps end.
-        if shared.lanes.len() > 1 || shared.tracing.is_some() {
+        if shared.plan.ranks.len() > 1 || shared.tracing.is_some() {
             return list();
         }
         // SAFETY: as for what the list does; `shared` keeps all that it works on.
@@ -301,7 +322,7 @@ impl<B: Backend> Member<B> {
     }
 
     fn lane(&self) -> &B::Lane {
-        &self.shared.lanes[self.rank.0]
+        &self.shared.seats[self.seat].lane
     }
 
     fn copier(&self) -> OnLane<'_, B> {
@@ -332,9 +353,7 @@ impl<B: Backend> Member<B> {
         recorder: &mut Recorder<'_>,
     ) -> Result<(), RuntimeError> {
         for (index, ready) in list.iter().enumerate() {
-            if self.shared.fabric.is_aborted() {
-                return Err(RuntimeError::Aborted);
-            }
+            self.shared.fabric.check()?;
             self.shared.positions.enter(self.rank, phase, index);
             let begin = recorder.begin();
             let mut result = self.act(&ready.action);

@@ -8,7 +8,7 @@ use crate::boxes::Boxes;
 use crate::executor::Shared;
 use crate::tensor::elements;
 use crate::{HostTensor, ResolveFault, RuntimeError};
-use terrace_plan::{Binding, Buffer, BufferId, Plan, Port, Rank, RankPlan, Region};
+use terrace_plan::{Binding, Buffer, BufferId, Plan, Port, RankPlan, Region};
 
 /// All ports of a plan.
 pub(crate) struct Ports {
@@ -16,16 +16,16 @@ pub(crate) struct Ports {
     pub(crate) outputs: Vec<Bound>,
 }
 
-/// One port on all ranks.
+/// One port on all ranks of this process.
 pub(crate) struct Bound {
     parts: Vec<Part>,
     /// Whether a part lies in an arena, where it lasts for one run only.
     pub(crate) fleeting: bool,
 }
 
-/// The part of a port that one rank holds.
+/// The part of a port that one rank of this process holds.
 struct Part {
-    rank: Rank,
+    seat: usize,
     view: View,
     boxes: Boxes,
 }
@@ -56,8 +56,10 @@ fn bind<B: Backend>(
         parts: Vec::new(),
         fleeting: false,
     };
-    for (index, (plan, memory)) in shared.plan.ranks.iter().zip(&shared.memories).enumerate() {
-        let rank = Rank(index);
+    for (at, seat) in shared.seats.iter().enumerate() {
+        let rank = seat.rank;
+        let plan = shared.plan.ranks.get(rank.0);
+        let plan = plan.ok_or(ResolveFault::NoRank { rank })?;
         let held = |binding: &&Binding| binding.port == port && !binding.boxes.is_empty();
         let Some(binding) = side(plan).iter().find(held) else {
             continue;
@@ -66,8 +68,8 @@ fn bind<B: Backend>(
         let fault = ResolveFault::NoBuffer { rank, buffer };
         bound.fleeting |= plan.buffers.get(buffer.0).is_some_and(in_arena);
         bound.parts.push(Part {
-            rank,
-            view: shared.backend.view(memory, buffer).ok_or(fault)?,
+            seat: at,
+            view: shared.backend.view(&seat.memory, buffer).ok_or(fault)?,
             boxes: Boxes::new(&binding.boxes)?,
         });
     }
@@ -90,7 +92,7 @@ impl Bound {
     ) -> Result<(), RuntimeError> {
         let backend = &*shared.backend;
         for part in &self.parts {
-            let lane = &shared.lanes[part.rank.0];
+            let lane = &shared.seats[part.seat].lane;
             backend.enter(lane, || {
                 // SAFETY: no rank runs between two runs, and the caller holds the session alone; the
                 // memory of all ranks lives as long as `shared`.
@@ -109,7 +111,7 @@ impl Bound {
         let backend = &*shared.backend;
         for part in &self.parts {
             let host = tensor.bytes_mut();
-            let lane = &shared.lanes[part.rank.0];
+            let lane = &shared.seats[part.seat].lane;
             backend.enter(lane, || {
                 // SAFETY: as for `upload`; several readers at once are harmless.
                 unsafe { backend.download(lane, part.view, host, &part.boxes) }

@@ -1,4 +1,4 @@
-//! Where every rank is: what errors and timeouts report.
+//! Where every rank is: what errors and timeouts report; of ranks of other processes, what they said last.
 //!
 //! Invariant: a rank's position is one word that only the rank writes, so keeping it costs two atomic
 //! writes per step and reading it is always possible, also while the rank is stuck.
@@ -75,6 +75,13 @@ pub enum Waiting {
         /// The exchange.
         collective: CollectiveId,
     },
+    /// A peer has not handed over its part of an output.
+    Output {
+        /// The peer.
+        peer: Rank,
+    },
+    /// The device has not ended what it was told.
+    Device,
 }
 
 impl fmt::Display for Waiting {
@@ -86,6 +93,8 @@ impl fmt::Display for Waiting {
             Self::Readers { collective } => {
                 write!(f, "its peers to read collective {}", collective.0)
             }
+            Self::Output { peer } => write!(f, "rank {peer} to hand over its part of an output"),
+            Self::Device => f.write_str("the device to end its exchanges"),
         }
     }
 }
@@ -117,7 +126,8 @@ pub(crate) struct Positions {
     progress: AtomicU64,
 }
 
-const IDLE: u64 = u64::MAX;
+/// The word of a rank between two runs.
+pub(crate) const IDLE: u64 = u64::MAX;
 const INIT: u64 = 1 << 63;
 
 impl Positions {
@@ -149,6 +159,25 @@ impl Positions {
     /// A number that grows whenever any rank gets on.
     pub(crate) fn progress(&self) -> u64 {
         self.progress.load(Ordering::Relaxed)
+    }
+
+    /// Notes that something has come from a rank of another process.
+    pub(crate) fn progressed(&self) {
+        self.progress.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes where a rank of another process is, in its words.
+    pub(crate) fn note(&self, rank: Rank, word: u64) {
+        let known = self.words.get(rank.0);
+        if known.is_some_and(|known| known.swap(word, Ordering::Relaxed) != word) {
+            self.progressed();
+        }
+    }
+
+    /// Where a rank is, in words for another process.
+    pub(crate) fn word(&self, rank: Rank) -> u64 {
+        let word = self.words.get(rank.0);
+        word.map_or(IDLE, |word| word.load(Ordering::Relaxed))
     }
 
     /// Where `rank` was last seen.

@@ -1,18 +1,23 @@
 //! Sessions: a plan with its weights and memory on this machine, run call after call.
 //!
+//! The ranks are threads of this process, or processes that each have a session of the same plan; then all of them
+//! make the same calls in the same order.
+//!
 //! Invariants: a session runs plans that have passed their check only; between two runs no rank touches
 //! memory, so inputs and outputs are copied freely; after a failure nothing is touched any more.
 //! Refused: tensors that do not fit their port, runs before every input has a value, anything after a
 //! failure.
 
 use crate::backend::Backend;
-use crate::executor::{Board, Crew, Order, Ranks, Shared};
-use crate::fabric::LocalFabric;
+use crate::executor::{Board, Crew, Order, Ranks, Seat, Shared};
+use crate::fabric::{Fabric, LocalFabric};
+use crate::gather::Gather;
+use crate::peers::{Peers, Presence};
 use crate::ports::Ports;
 use crate::position::Positions;
 use crate::program::{Builder, Program};
 use crate::trace::Tracing;
-use crate::{Checkpoint, HostTensor, RuntimeError, Trace, WeightCache};
+use crate::{Checkpoint, HostTensor, ResolveFault, RuntimeError, Trace, WeightCache};
 use rayon::ThreadPoolBuilder;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +26,7 @@ use terrace_plan::{Plan, Port, Rank};
 /// How a session runs.
 #[derive(Clone, Debug)]
 pub struct SessionOptions {
-    /// Threads of each rank. Zero: the machine's cores divided by the ranks, at least one.
+    /// Threads of each rank. Zero: the machine's cores divided by its ranks, at least one.
     pub threads: usize,
     /// How long an exchange may be waited for while no rank begins a step. It must be longer than any
     /// single step takes; a stall is noticed within twice this time.
@@ -74,6 +79,8 @@ pub struct RankMemory {
 pub struct Session {
     ranks: Box<dyn Ranks>,
     ports: Ports,
+    /// Where the ranks are processes.
+    gather: Option<Gather>,
     values: Vec<Value>,
     stage: Stage,
 }
@@ -118,31 +125,83 @@ impl Session {
         options: SessionOptions,
     ) -> Result<Self, RuntimeError> {
         plan.check()?;
-        let threads = options.threads_per_rank(plan.ranks.len());
-        let weights = load(&*backend, &plan, checkpoint, cache, threads)?;
-        let mut memories = Vec::new();
-        let mut lanes = Vec::new();
-        for (index, rank) in plan.ranks.iter().enumerate() {
-            let memory = backend.allocate(Rank(index), rank)?;
-            lanes.push(backend.lane(Rank(index), &memory, threads)?);
-            memories.push(memory);
-        }
+        let ranks = (0..plan.ranks.len()).map(Rank).collect();
         let positions = Arc::new(Positions::new(Arc::clone(&plan)));
-        let fabric = LocalFabric::new(&plan, Arc::clone(&positions), options.timeout)?;
+        let hall = Hall {
+            threads: options.threads_per_rank(plan.ranks.len()),
+            ranks,
+            presence: None,
+            positions,
+        };
+        Self::within(hall, backend, plan, checkpoint, cache, options)
+    }
+
+    /// As [`Session::new`], with one rank of `plan` in this process and one in each of its `peers`, which make the
+    /// same call.
+    ///
+    /// # Errors
+    /// As for [`Session::new`]; the plan has another number of ranks, another process has another plan, has failed
+    /// or is gone.
+    pub fn among<B: Backend>(
+        peers: &Arc<Peers>,
+        backend: Arc<B>,
+        plan: Arc<Plan>,
+        checkpoint: &Checkpoint,
+        cache: &WeightCache<B::Weight>,
+        options: SessionOptions,
+    ) -> Result<Self, RuntimeError> {
+        let make = || {
+            plan.check()?;
+            let positions = Arc::new(Positions::new(Arc::clone(&plan)));
+            let presence = Arc::new(Presence::new(peers, &plan, &positions)?);
+            let hall = Hall {
+                threads: options.threads_per_rank(peers.world().locals),
+                ranks: vec![presence.rank()],
+                presence: Some(Arc::clone(&presence)),
+                positions,
+            };
+            let session =
+                Self::within(hall, backend, Arc::clone(&plan), checkpoint, cache, options)?;
+            // Loading takes one rank longer than another; the run begins when all are there.
+            presence.ready()?;
+            Ok(session)
+        };
+        make().inspect_err(|error: &RuntimeError| peers.fail(error))
+    }
+
+    fn within<B: Backend>(
+        hall: Hall,
+        backend: Arc<B>,
+        plan: Arc<Plan>,
+        checkpoint: &Checkpoint,
+        cache: &WeightCache<B::Weight>,
+        options: SessionOptions,
+    ) -> Result<Self, RuntimeError> {
+        let threads = hall.threads;
+        let loaders = threads.saturating_mul(hall.ranks.len());
+        let weights = load(&*backend, &plan, checkpoint, cache, loaders)?;
+        let mut seats = Vec::new();
+        for &rank in &hall.ranks {
+            let own = plan.ranks.get(rank.0);
+            let memory = backend.allocate(rank, own.ok_or(ResolveFault::NoRank { rank })?)?;
+            let lane = backend.lane(rank, &memory, threads)?;
+            seats.push(Seat { rank, memory, lane });
+        }
+        let fabric = hall.fabric(&*backend, &plan, &seats, options.timeout)?;
         let shared = Arc::new(Shared {
             tracing: options.trace.map(|trace| Tracing::new(trace, &plan)),
-            board: Board::new(plan.ranks.len()),
+            board: Board::new(seats.len()),
             plan,
             backend,
-            memories,
+            seats,
             weights,
-            lanes,
             fabric,
-            positions,
+            positions: hall.positions,
         });
         let programs = programs(&shared)?;
         Ok(Self {
             ports: Ports::new(&*shared)?,
+            gather: hall.presence.as_ref().map(Gather::new).transpose()?,
             values: shared.plan.inputs.iter().map(|_| Value::Unset).collect(),
             ranks: Box::new(Crew::start(shared, programs)?),
             stage: Stage::Fresh,
@@ -194,7 +253,7 @@ impl Session {
         result
     }
 
-    /// The output `port` of the last run, gathered from all ranks.
+    /// The output `port` of the last run, gathered from all ranks. Where they are processes, each asks for it.
     ///
     /// # Errors
     /// When there is no such output, nothing has run yet, or the last run failed.
@@ -212,6 +271,9 @@ impl Session {
         let mut tensor = HostTensor::zeros(output.shape.clone(), output.dtype)?;
         self.ranks
             .download(&self.ports.outputs[index], &mut tensor)?;
+        if let Some(gather) = &self.gather {
+            gather.complete(index, &mut tensor)?;
+        }
         Ok(tensor)
     }
 
@@ -220,7 +282,7 @@ impl Session {
         self.ranks.plan()
     }
 
-    /// Memory that the session holds.
+    /// Memory that the session holds, in all processes.
     pub fn memory(&self) -> MemoryUse {
         let plan = self.plan();
         let ranks = plan.ranks.iter().map(|rank| RankMemory {
@@ -275,6 +337,34 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, Into::into)
 }
 
+/// Which ranks of a plan this process has, and how they reach the others.
+struct Hall {
+    ranks: Vec<Rank>,
+    /// Threads of each.
+    threads: usize,
+    /// Where the other ranks are processes.
+    presence: Option<Arc<Presence>>,
+    positions: Arc<Positions>,
+}
+
+impl Hall {
+    fn fabric<B: Backend>(
+        &self,
+        backend: &B,
+        plan: &Plan,
+        seats: &[Seat<B>],
+        timeout: Duration,
+    ) -> Result<Box<dyn Fabric>, RuntimeError> {
+        match (&self.presence, seats) {
+            (Some(presence), [seat]) => backend.fabric(&seat.lane, presence),
+            (Some(_) | None, _) => {
+                let positions = Arc::clone(&self.positions);
+                Ok(Box::new(LocalFabric::new(plan, positions, timeout)?))
+            }
+        }
+    }
+}
+
 /// Loads the weights on as many threads as the ranks will have together, at most one per core.
 fn load<B: Backend>(
     backend: &B,
@@ -283,7 +373,7 @@ fn load<B: Backend>(
     cache: &WeightCache<B::Weight>,
     threads: usize,
 ) -> Result<Vec<Arc<B::Weight>>, RuntimeError> {
-    let threads = threads.saturating_mul(plan.ranks.len()).min(cores());
+    let threads = threads.min(cores());
     let pool = ThreadPoolBuilder::new()
         .num_threads(threads)
         .build()
@@ -300,13 +390,12 @@ fn load<B: Backend>(
 }
 
 fn programs<B: Backend>(shared: &Shared<B>) -> Result<Vec<Program<B::Launch>>, RuntimeError> {
-    let memories = shared.memories.iter().enumerate();
-    let programs = memories.map(|(index, memory)| {
+    let programs = shared.seats.iter().map(|seat| {
         Builder {
             plan: &shared.plan,
-            rank: Rank(index),
+            rank: seat.rank,
             backend: &*shared.backend,
-            memory,
+            memory: &seat.memory,
             weights: &shared.weights,
         }
         .build()

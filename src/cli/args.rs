@@ -63,6 +63,8 @@ pub struct Generate {
     #[command(flatten)]
     pub execution: Execution,
     #[command(flatten)]
+    pub processes: Processes,
+    #[command(flatten)]
     pub output: VideoOutput,
     #[command(flatten)]
     pub precision: Precision,
@@ -112,6 +114,8 @@ pub struct Run {
     #[command(flatten)]
     pub execution: Execution,
     #[command(flatten)]
+    pub processes: Processes,
+    #[command(flatten)]
     pub output: VideoOutput,
 }
 
@@ -158,6 +162,8 @@ pub struct Forward {
     pub parallel: Parallel,
     #[command(flatten)]
     pub execution: Execution,
+    #[command(flatten)]
+    pub processes: Processes,
     #[command(flatten)]
     pub precision: Precision,
 }
@@ -303,6 +309,26 @@ pub struct Execution {
     /// One JSON object per line on standard output instead of text.
     #[arg(long)]
     pub json: bool,
+}
+
+/// How processes come together that torchrun, mpirun or srun has started.
+#[derive(Debug, Args)]
+pub struct Processes {
+    /// How ranks reach each other [default: local; among processes that a launcher has started, nccl with --device cuda
+    /// and tcp otherwise].
+    #[arg(long, value_enum)]
+    pub fabric: Option<Fabric>,
+}
+
+/// How ranks reach each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Fabric {
+    /// All ranks are threads of this process, whoever has started it.
+    Local,
+    /// One rank per process, through TCP.
+    Tcp,
+    /// One rank and one GPU per process, by NCCL.
+    Nccl,
 }
 
 /// Where the video goes.

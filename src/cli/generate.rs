@@ -2,16 +2,20 @@
 
 use super::args;
 use super::console::{Console, count};
+use super::processes::Place;
 use serde_json::json;
 use std::time::Instant;
 use terrace::{
-    Error, Event, GenerateRequest, Generated, GuidanceMode, Part, Phase, Pipeline, Plan, Prompts,
-    Request, Sampling, Solver, step_request, tensors, video,
+    Denoised, Error, Event, GenerateRequest, Generated, GuidanceMode, Part, Phase, Pipeline, Plan,
+    Prompts, Request, Sampling, Solver, step_request, tensors, video,
 };
 
 pub fn generate(args: args::Generate, console: &Console) -> Result<(), Error> {
     let begun = Instant::now();
-    args.output.check()?;
+    let place = Place::find(&args.processes, &args.execution.device)?;
+    if place.leads() {
+        args.output.check()?;
+    }
     let model = super::open(args.model.model.as_deref())?;
     let mut request = GenerateRequest::new(&model, &args.prompt.prompt)?;
     request
@@ -20,42 +24,64 @@ pub fn generate(args: args::Generate, console: &Console) -> Result<(), Error> {
     args.size.apply(&mut request);
     request.sampling = args.sampling.read()?;
     request.solver = args.scheduler.map(Solver::from);
-    request.degrees = args.parallel.degrees();
+    request.degrees = place.degrees(args.parallel.degrees())?;
     request.granularity = args.parallel.granularity();
     request.precision = args.precision.read();
     // Refused before anything long begins: what cannot be cut, and what the file cannot hold.
     step_request(&model, &request)?;
     args.output
         .check_size([request.size.height, request.size.width])?;
-    let (runner, trace) = super::runner(&args.execution)?;
+    let (runner, trace) = place.runner(&args.execution)?;
     let pipeline = Pipeline::on(model, runner);
-    let generated = pipeline.generate(&request, &mut |event| show(console, &event))?;
-    super::write_trace(&args.execution, trace.as_deref())?;
-    args.output.write(&generated, console, begun)
+    let show = &mut |event: Event<'_>| show(&place, console, &event);
+    let denoised = pipeline.denoise(&request, show)?;
+    let finished = finish(&place, &pipeline, denoised, show)?;
+    place.write_trace(&args.execution, trace.as_deref())?;
+    args.output.write(finished, console, begun)
 }
 
 pub fn run(args: args::Run, console: &Console) -> Result<(), Error> {
     let begun = Instant::now();
-    args.output.check()?;
+    let place = Place::find(&args.processes, &args.execution.device)?;
+    if place.leads() {
+        args.output.check()?;
+    }
     let plan = Plan::load(&args.plan)?;
     if let Part::DenoiseStep { video, .. } = Request::of(&plan)?.part {
         args.output.check_size([video[1], video[2]])?;
     }
     let model = super::open(args.model.model.as_deref())?;
     let sampling = args.sampling.read()?;
-    let (runner, trace) = super::runner(&args.execution)?;
+    let (runner, trace) = place.runner(&args.execution)?;
     let pipeline = Pipeline::on(model, runner);
     let prompts = Prompts {
         prompt: &args.prompt.prompt,
         negative: &args.prompt.negative_prompt,
     };
-    let show = &mut |event: Event<'_>| show(console, &event);
-    let generated = pipeline.run(plan, &prompts, &sampling, show)?;
-    super::write_trace(&args.execution, trace.as_deref())?;
-    args.output.write(&generated, console, begun)
+    let show = &mut |event: Event<'_>| show(&place, console, &event);
+    let denoised = pipeline.denoise_with(plan, &prompts, &sampling, show)?;
+    let finished = finish(&place, &pipeline, denoised, show)?;
+    place.write_trace(&args.execution, trace.as_deref())?;
+    args.output.write(finished, console, begun)
 }
 
-fn show(console: &Console, event: &Event<'_>) {
+/// The video, in the process that writes it.
+fn finish(
+    place: &Place,
+    pipeline: &Pipeline,
+    denoised: Denoised,
+    show: &mut dyn FnMut(Event<'_>),
+) -> Result<Option<Generated>, Error> {
+    match place.leads() {
+        true => pipeline.finish(denoised, show).map(Some),
+        false => Ok(None),
+    }
+}
+
+fn show(place: &Place, console: &Console, event: &Event<'_>) {
+    if !place.leads() {
+        return;
+    }
     match event {
         Event::Warning(text) => console.warning(text),
         Event::Phase(phase) => {
@@ -109,7 +135,15 @@ impl args::VideoOutput {
         )?)
     }
 
-    fn write(&self, generated: &Generated, console: &Console, begun: Instant) -> Result<(), Error> {
+    fn write(
+        &self,
+        finished: Option<Generated>,
+        console: &Console,
+        begun: Instant,
+    ) -> Result<(), Error> {
+        let Some(generated) = finished else {
+            return Ok(());
+        };
         console.phase("write", "writing");
         if let Some(path) = &self.save_latents {
             tensors::write(path, "latents", &generated.latents)?;

@@ -8,17 +8,18 @@ mod console;
 mod devices;
 mod generate;
 mod inspect;
+mod processes;
 mod tensors;
 
 use args::{Cli, Command};
 use clap::Parser;
 use console::{Console, Reader};
+use processes::Place;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
-use terrace::{Degrees, Error, Granularity, Model, Precision, Runner, SessionOptions, Trace};
+use terrace::{Degrees, Error, Granularity, Model, Precision, Runner, Trace};
 
 /// Parses the command line, runs the command and reports its error.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
@@ -72,24 +73,12 @@ fn open(path: Option<&Path>) -> Result<Model, Error> {
 
 /// The device that the flags name, and the trace that its sessions fill, which must have a place to go.
 fn runner(args: &args::Execution) -> Result<(Runner, Option<Arc<Trace>>), Error> {
-    if let Some(path) = &args.trace {
-        terrace::tensors::check_writable(path)?;
-    }
-    let trace = args.trace.as_ref().map(|_| Arc::new(Trace::new()));
-    let options = SessionOptions {
-        threads: args.threads.unwrap_or(0),
-        timeout: Duration::from_secs(args.timeout),
-        trace: trace.clone(),
-    };
-    Ok((Runner::on(&args.device, options)?, trace))
+    Place::HERE.runner(args)
 }
 
 /// Writes the trace where the flags want it.
 fn write_trace(args: &args::Execution, trace: Option<&Trace>) -> Result<(), Error> {
-    if let (Some(path), Some(trace)) = (&args.trace, trace) {
-        trace.write(path)?;
-    }
-    Ok(())
+    Place::HERE.write_trace(args, trace)
 }
 
 impl args::Precision {

@@ -2,23 +2,31 @@
 
 use super::args;
 use super::console::Console;
+use super::processes::Place;
 use serde_json::json;
 use std::path::Path;
 use terrace::{Cut, Error, ForwardInputs, HostTensor, Pipeline, tensors};
 
 pub fn forward(args: args::Forward, console: &Console) -> Result<(), Error> {
-    tensors::check_writable(&args.output)?;
+    let place = Place::find(&args.processes, &args.execution.device)?;
+    if place.leads() {
+        tensors::check_writable(&args.output)?;
+    }
     let model = super::open(args.model.as_deref())?;
     let inputs = ForwardInputs::read(&args.inputs)?;
-    let (runner, trace) = super::runner(&args.execution)?;
+    let degrees = place.degrees(args.parallel.degrees())?;
+    let (runner, trace) = place.runner(&args.execution)?;
     let pipeline = Pipeline::on(model, runner);
     let cut = Cut {
-        degrees: args.parallel.degrees(),
+        degrees,
         granularity: args.parallel.granularity(),
         precision: args.precision.read(),
     };
     let sample = pipeline.forward(&inputs, &cut)?;
-    super::write_trace(&args.execution, trace.as_deref())?;
+    place.write_trace(&args.execution, trace.as_deref())?;
+    if !place.leads() {
+        return Ok(());
+    }
     write(&args.output, "sample", &sample, console)
 }
 

@@ -11,6 +11,7 @@ mod commands;
 mod demo_parity;
 mod generate;
 mod plans;
+mod processes;
 mod refusals;
 mod support;
 #[cfg(feature = "wgpu")]

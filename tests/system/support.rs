@@ -24,17 +24,22 @@ pub struct Ran {
 
 /// Runs the program in `folder`.
 pub fn terrace(folder: &Path, args: &[&str]) -> Ran {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = Command::new(env!("CARGO_BIN_EXE_terrace"))
+    let output = Command::new(env!("CARGO_BIN_EXE_terrace"))
         .args(args)
         .current_dir(folder)
         // Graphics drivers complain on standard error where there is none.
         .env("XDG_RUNTIME_DIR", folder)
-        .output()
-        .unwrap();
+        .output();
+    ran(output.unwrap())
+}
+
+/// What a process of the program has given.
+pub fn ran(output: Output) -> Ran {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = output;
     Ran {
         code: status.code(),
         out: String::from_utf8(stdout).unwrap(),

@@ -13,10 +13,11 @@ use super::library::Library;
 use super::memory::DeviceAddress;
 use super::stream::Stream;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Oldest version with communicators that do not block and can be split: 2.22.
+/// Oldest version that CUDA 13 may be used with and whose communicators do not block: 2.22.
 const OLDEST: usize = 22_200;
 const SUCCESS: c_int = 0;
 const IN_PROGRESS: c_int = 7;
@@ -78,7 +79,6 @@ struct Functions {
     version: unsafe extern "C" fn(*mut c_int) -> c_int,
     unique_id: unsafe extern "C" fn(*mut UniqueId) -> c_int,
     init: unsafe extern "C" fn(*mut Raw, c_int, UniqueId, c_int, *mut Config) -> c_int,
-    split: unsafe extern "C" fn(Raw, c_int, c_int, *mut Raw, *mut Config) -> c_int,
     send: unsafe extern "C" fn(*const c_void, usize, c_int, c_int, Raw, *mut c_void) -> c_int,
     receive: unsafe extern "C" fn(*mut c_void, usize, c_int, c_int, Raw, *mut c_void) -> c_int,
     group_start: unsafe extern "C" fn() -> c_int,
@@ -107,7 +107,6 @@ fn load() -> Result<Functions, CudaFault> {
             version: symbol(&library, "ncclGetVersion")?,
             unique_id: symbol(&library, "ncclGetUniqueId")?,
             init: symbol(&library, "ncclCommInitRankConfig")?,
-            split: symbol(&library, "ncclCommSplit")?,
             send: symbol(&library, "ncclSend")?,
             receive: symbol(&library, "ncclRecv")?,
             group_start: symbol(&library, "ncclGroupStart")?,
@@ -203,6 +202,8 @@ pub struct Communicator {
     device: Device,
     /// Null once it is aborted.
     raw: Mutex<Handle>,
+    /// Set before a thread waits for the lock in order to abort.
+    given_up: AtomicBool,
     timeout: Duration,
 }
 
@@ -239,46 +240,14 @@ impl Communicator {
             )
         };
         functions.result("ncclCommInitRankConfig", status)?;
-        Self::finish(device, raw, timeout, "joining the other ranks")
-    }
-
-    /// The group of the ranks that call with the same `color`, in the order of `key`.
-    ///
-    /// # Errors
-    /// As for [`Communicator::connect`].
-    pub fn split(&self, color: usize, key: usize) -> Result<Self, CudaFault> {
-        self.device.bind()?;
-        let handle = self.usable()?;
-        let (mut raw, mut config) = (std::ptr::null_mut(), Config::new());
-        let functions = functions()?;
-        // SAFETY: the communicator is alive and locked; the pointers are valid.
-        let status = unsafe {
-            (functions.split)(
-                handle.0,
-                number(color),
-                number(key),
-                &raw mut raw,
-                &raw mut config,
-            )
-        };
-        functions.result("ncclCommSplit", status)?;
-        settle(handle.0, self.timeout, "dividing the ranks into groups")?;
-        Self::finish(&self.device, raw, self.timeout, "joining a group")
-    }
-
-    fn finish(
-        device: &Device,
-        raw: Raw,
-        timeout: Duration,
-        what: &'static str,
-    ) -> Result<Self, CudaFault> {
         let communicator = Self {
             device: device.clone(),
             raw: Mutex::new(Handle(raw)),
+            given_up: AtomicBool::new(false),
             timeout,
         };
         // A failure drops the communicator, which aborts it.
-        settle(raw, timeout, what)?;
+        communicator.settle(raw, "joining the other ranks")?;
         Ok(communicator)
     }
 
@@ -297,6 +266,9 @@ impl Communicator {
         stream: &Stream,
     ) -> Result<(), CudaFault> {
         self.device.bind()?;
+        if sends.is_empty() && receives.is_empty() {
+            return Ok(());
+        }
         let handle = self.usable()?;
         let functions = functions()?;
         let queue = stream.raw().cast::<c_void>();
@@ -337,7 +309,7 @@ impl Communicator {
         // SAFETY: begun above on this thread.
         let ended = functions.result("ncclGroupEnd", unsafe { (functions.group_end)() });
         queued.and(ended)?;
-        settle(handle.0, self.timeout, "an exchange")
+        self.settle(handle.0, "an exchange")
     }
 
     /// Whether the group still works.
@@ -349,8 +321,9 @@ impl Communicator {
         state(handle.0).map(|_| ())
     }
 
-    /// Ends everything that is under way, on the device as well. Idempotent.
+    /// Ends everything that is under way, on the device as well, also what another thread waits for. Idempotent.
     pub fn abort(&self) {
+        self.given_up.store(true, Ordering::Release);
         let mut handle = self.lock();
         let raw = std::mem::replace(&mut handle.0, std::ptr::null_mut());
         if raw.is_null() || self.device.bind().is_err() {
@@ -365,13 +338,27 @@ impl Communicator {
     fn usable(&self) -> Result<MutexGuard<'_, Handle>, CudaFault> {
         let handle = self.lock();
         if handle.0.is_null() {
-            return Err(CudaFault::Call {
-                library: Library::Nccl,
-                call: "exchange",
-                reason: "the communicator was aborted after an earlier failure".to_owned(),
-            });
+            return Err(aborted());
         }
         Ok(handle)
+    }
+
+    /// Waits until a call on `raw` has ended.
+    fn settle(&self, raw: Raw, what: &'static str) -> Result<(), CudaFault> {
+        let since = Instant::now();
+        while state(raw)? == IN_PROGRESS {
+            if self.given_up.load(Ordering::Acquire) {
+                return Err(aborted());
+            }
+            if since.elapsed() > self.timeout {
+                return Err(CudaFault::Timeout {
+                    what,
+                    seconds: self.timeout.as_secs(),
+                });
+            }
+            std::thread::sleep(PAUSE);
+        }
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Handle> {
@@ -387,19 +374,12 @@ impl Drop for Communicator {
     }
 }
 
-/// Waits until a call on `raw` has ended.
-fn settle(raw: Raw, timeout: Duration, what: &'static str) -> Result<(), CudaFault> {
-    let since = Instant::now();
-    while state(raw)? == IN_PROGRESS {
-        if since.elapsed() > timeout {
-            return Err(CudaFault::Timeout {
-                what,
-                seconds: timeout.as_secs(),
-            });
-        }
-        std::thread::sleep(PAUSE);
+fn aborted() -> CudaFault {
+    CudaFault::Call {
+        library: Library::Nccl,
+        call: "exchange",
+        reason: "the communicator was aborted after an earlier failure".to_owned(),
     }
-    Ok(())
 }
 
 /// Success or in progress; anything else is an error.

@@ -17,6 +17,8 @@ pub(crate) mod resolved;
 pub mod wgpu;
 
 use crate::boxes::Boxes;
+use crate::fabric::{Fabric, TcpFabric};
+use crate::peers::Presence;
 use crate::{Checkpoint, RuntimeError};
 use std::any::Any;
 use std::sync::Arc;
@@ -122,6 +124,31 @@ pub trait Copier {
     /// # Errors
     /// When the device fails.
     fn join(&self, marks: &[Mark]) -> Result<(), RuntimeError>;
+
+    /// Copies `boxes` from `host`, elements of the view's type, to a buffer of this rank, and returns when they
+    /// are there or `host` is not needed any more.
+    ///
+    /// # Errors
+    /// As for [`Copier::pull`].
+    ///
+    /// # Safety
+    /// Nobody else touches the elements written before the lane's later work.
+    unsafe fn upload(&self, host: &[u8], dst: View, boxes: &Boxes) -> Result<(), RuntimeError>;
+
+    /// Copies `boxes` from a buffer of this rank, when the lane has made it, to `host`, elements of the view's
+    /// type, and returns when they are there.
+    ///
+    /// # Errors
+    /// As for [`Copier::pull`].
+    ///
+    /// # Safety
+    /// Nobody else writes the elements read.
+    unsafe fn download(
+        &self,
+        src: View,
+        host: &mut [u8],
+        boxes: &Boxes,
+    ) -> Result<(), RuntimeError>;
 }
 
 /// A rank's lane with its backend.
@@ -148,6 +175,21 @@ impl<B: Backend> Copier for OnLane<'_, B> {
 
     fn join(&self, marks: &[Mark]) -> Result<(), RuntimeError> {
         self.backend.join(self.lane, marks)
+    }
+
+    unsafe fn upload(&self, host: &[u8], dst: View, boxes: &Boxes) -> Result<(), RuntimeError> {
+        // SAFETY: the same contract.
+        unsafe { self.backend.upload(self.lane, host, dst, boxes) }
+    }
+
+    unsafe fn download(
+        &self,
+        src: View,
+        host: &mut [u8],
+        boxes: &Boxes,
+    ) -> Result<(), RuntimeError> {
+        // SAFETY: the same contract.
+        unsafe { self.backend.download(self.lane, src, host, boxes) }
     }
 }
 
@@ -283,6 +325,19 @@ pub trait Backend: Send + Sync + 'static {
         list: &mut dyn FnMut() -> Result<(), RuntimeError>,
     ) -> Result<(), RuntimeError> {
         list()
+    }
+
+    /// How the lane's rank exchanges with those of other processes: through memory of the host and the network,
+    /// where a device has no better way.
+    ///
+    /// # Errors
+    /// When the plan's boxes cannot be resolved, or the device fails.
+    fn fabric(
+        &self,
+        _lane: &Self::Lane,
+        presence: &Arc<Presence>,
+    ) -> Result<Box<dyn Fabric>, RuntimeError> {
+        Ok(Box::new(TcpFabric::new(presence)?))
     }
 
     /// Waits until all that was launched and copied on the lane has ended.

@@ -1,18 +1,21 @@
 //! The error of this crate: why a plan cannot run, what a caller did wrong, how a run failed.
 //!
-//! What is wrong with files is a [`FileFault`], what a device lacks a [`DeviceFault`]; what a checked plan cannot cause, and therefore is a
+//! What is wrong with files is a [`FileFault`], what a device lacks a [`DeviceFault`], what happens between processes a
+//! [`WorldFault`] or a [`PeerFault`]; what a checked plan cannot cause, and therefore is a
 //! bug of the compiler or of this crate, is a [`ResolveFault`]. A run ends in one error that names the
 //! first rank that failed; [`RuntimeError::Aborted`] is what the others see and never leaves a run.
 
 mod device;
 mod file;
+mod peer;
 mod resolve;
 
 pub use device::DeviceFault;
 pub use file::FileFault;
+pub use peer::PeerFault;
 pub use resolve::ResolveFault;
 
-use crate::{Place, Status, Waiting};
+use crate::{Place, Status, Waiting, WorldFault};
 use std::time::Duration;
 use terrace_kernels::KernelError;
 use terrace_plan::{DType, PlanErrors, Rank, Region};
@@ -32,6 +35,12 @@ pub enum RuntimeError {
     /// A part of a checked plan cannot be resolved: a bug of the compiler or the runtime.
     #[error(transparent)]
     Fault(#[from] ResolveFault),
+    /// The processes of the ranks do not come together.
+    #[error(transparent)]
+    World(#[from] WorldFault),
+    /// The process of another rank has failed, is gone, or does something else.
+    #[error(transparent)]
+    Peer(#[from] PeerFault),
     /// A library or a device of NVIDIA's failed.
     #[cfg(feature = "cuda")]
     #[error(transparent)]

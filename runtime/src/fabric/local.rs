@@ -91,9 +91,7 @@ impl LocalFabric {
         let mut seen = (self.positions.progress(), Instant::now());
         let mut slots = group.lock();
         loop {
-            if self.is_aborted() {
-                return Err(RuntimeError::Aborted);
-            }
+            self.check()?;
             if ready(&slots) {
                 return Ok(slots);
             }
@@ -187,7 +185,7 @@ impl Fabric for LocalFabric {
         copier.join(&copied)
     }
 
-    fn abort(&self) {
+    fn abort(&self, _: &str) {
         self.aborted.store(true, Ordering::Release);
         for group in &self.groups {
             // Taking the lock makes sure that no waiter is between its test and its sleep.
@@ -196,8 +194,11 @@ impl Fabric for LocalFabric {
         }
     }
 
-    fn is_aborted(&self) -> bool {
-        self.aborted.load(Ordering::Acquire)
+    fn check(&self) -> Result<(), RuntimeError> {
+        match self.aborted.load(Ordering::Acquire) {
+            true => Err(RuntimeError::Aborted),
+            false => Ok(()),
+        }
     }
 }
 
@@ -230,7 +231,7 @@ struct Slot {
 }
 
 /// The pattern that each member of each collective uses; a plan issues a collective once.
-fn patterns_by_collective(plan: &Plan) -> BTreeMap<(CollectiveId, Rank), PatternId> {
+pub(super) fn patterns_by_collective(plan: &Plan) -> BTreeMap<(CollectiveId, Rank), PatternId> {
     let mut patterns = BTreeMap::new();
     for (rank, steps) in plan.ranks.iter().enumerate() {
         for step in steps.init.iter().chain(&steps.steps) {

@@ -5,8 +5,13 @@
 //! logic and decides no order; it follows the plan.
 
 mod local;
+mod tcp;
+mod transfers;
 
 pub use local::LocalFabric;
+pub use tcp::TcpFabric;
+#[cfg(feature = "cuda")]
+pub(crate) use transfers::Collectives;
 
 use crate::RuntimeError;
 use crate::backend::{Copier, View};
@@ -28,8 +33,8 @@ pub struct Exchange {
 
 /// Exchange groups with explicit transfers.
 ///
-/// Implementations return from [`Fabric::wait`] in bounded time: with the data, with
-/// [`RuntimeError::Aborted`] soon after [`Fabric::abort`], or with
+/// Implementations return from [`Fabric::wait`] in bounded time: with the data, with the error of
+/// [`Fabric::check`] soon after a failure, or with
 /// [`RuntimeError::ExchangeTimeout`] when a peer makes no progress.
 pub trait Fabric: Send + Sync + 'static {
     /// Publishes the source of `exchange`, as `rank` has been told to make it, to its peers. Does not
@@ -55,9 +60,13 @@ pub trait Fabric: Send + Sync + 'static {
         copier: &dyn Copier,
     ) -> Result<(), RuntimeError>;
 
-    /// Makes all waits of all ranks return at once, now and from now on.
-    fn abort(&self);
+    /// Makes all waits of all ranks return at once, now and from now on, because a rank of this process has
+    /// failed: `cause` is what it says.
+    fn abort(&self, cause: &str);
 
-    /// Whether [`Fabric::abort`] was called.
-    fn is_aborted(&self) -> bool;
+    /// Whether the run may go on.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Aborted`] after [`Fabric::abort`], or the failure of another process.
+    fn check(&self) -> Result<(), RuntimeError>;
 }

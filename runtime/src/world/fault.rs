@@ -64,6 +64,26 @@ pub enum WorldFault {
         /// What the system said last.
         reason: String,
     },
+    /// The ranks have met, but one of them is not where it said.
+    #[error(
+        "rank {rank} cannot be reached at {address}: {reason}; see that its host takes connections from the others"
+    )]
+    NoLink {
+        /// The rank.
+        rank: Rank,
+        /// Where it waits.
+        address: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// This rank cannot wait for the others.
+    #[error("rank {rank} cannot wait for other ranks: {source}")]
+    Wait {
+        /// The rank.
+        rank: Rank,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// Some ranks have not come.
     #[error("ranks {missing:?} have not come within {after:?}; see what they say")]
     Absent {
@@ -94,12 +114,6 @@ pub enum WorldFault {
     #[error("rank 0 has given up: {reason}")]
     GivenUp {
         /// What it said.
-        reason: String,
-    },
-    /// Rank 0 could not make what it was to share.
-    #[error("rank 0 has nothing to share: {reason}")]
-    Nothing {
-        /// Why.
         reason: String,
     },
 }

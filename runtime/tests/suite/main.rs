@@ -10,6 +10,7 @@ mod checkpoints;
 mod common;
 mod failures;
 mod kernels;
+mod processes;
 mod refusals;
 mod running;
 mod tensors;

@@ -1,41 +1,25 @@
 //! Processes that come together, or do not: threads stand for them, on ports of this machine.
 
+use crate::common::worlds;
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use terrace_plan::Rank;
-use terrace_runtime::{World, WorldFault};
+use terrace_runtime::{HostTensor, Peers, RuntimeError, World, WorldFault};
 
 const LONG: Duration = Duration::from_secs(20);
 
-fn worlds(ranks: usize) -> Vec<World> {
-    // The port is free again as soon as it was found.
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let world = |rank| World {
-        rank: Rank(rank),
-        ranks,
-        local: rank,
-        host: "127.0.0.1".to_owned(),
-        port,
-    };
-    (0..ranks).map(world).collect()
-}
-
-type Shared = Result<Vec<u8>, WorldFault>;
-
-/// What every rank gets, rank `late` coming last.
-fn share(
+/// What happens to every rank that meets, rank `late` coming last.
+fn meet<T: Send>(
     worlds: &[World],
     timeout: Duration,
     late: usize,
     program: impl Fn(usize) -> &'static str + Sync,
-) -> Vec<Shared> {
-    let program = &program;
+    then: impl Fn(&Arc<Peers>) -> Result<T, RuntimeError> + Sync,
+) -> Vec<Result<T, RuntimeError>> {
+    let (program, then) = (&program, &then);
     std::thread::scope(|scope| {
         let threads: Vec<_> = worlds
             .iter()
@@ -44,8 +28,8 @@ fn share(
                     if world.rank == Rank(late) {
                         std::thread::sleep(Duration::from_millis(150));
                     }
-                    let make = || Ok(vec![7; 128]);
-                    world.share(program(world.rank.0), timeout, make)
+                    let peers = Peers::meet(world, program(world.rank.0), timeout)?;
+                    then(&peers)
                 })
             })
             .collect();
@@ -56,12 +40,27 @@ fn share(
     })
 }
 
+/// The tensor that rank 0 makes; the others would fail.
+fn shared(peers: &Arc<Peers>) -> Result<HostTensor, RuntimeError> {
+    let data = (0..300_000).map(|i| i as f32).collect();
+    peers.tensor_from_first(&[300, 1000], || match peers.world().rank {
+        Rank(0) => HostTensor::f32([300, 1000], data),
+        rank => panic!("rank {rank} makes a tensor"),
+    })
+}
+
+fn same_program(_: usize) -> &'static str {
+    "a program"
+}
+
 #[test]
 fn all_ranks_get_what_rank_0_made() {
     for ranks in [1, 2, 5] {
         for late in [0, ranks - 1] {
-            for shared in share(&worlds(ranks), LONG, late, |_| "a plan") {
-                assert_eq!(shared.unwrap(), [7; 128]);
+            for found in meet(&worlds(ranks), LONG, late, same_program, shared) {
+                let found = found.unwrap();
+                assert_eq!(found.shape(), [300, 1000]);
+                assert_eq!(found.as_f32().unwrap()[299_999], 299_999.0);
             }
         }
     }
@@ -81,8 +80,8 @@ fn callers_of_other_languages_do_not_disturb() {
                 }
             }
         });
-        for shared in share(&worlds, LONG, 1, |_| "a plan") {
-            assert_eq!(shared.unwrap(), [7; 128]);
+        for found in meet(&worlds, LONG, 1, same_program, shared) {
+            assert_eq!(found.unwrap().shape(), [300, 1000]);
         }
     });
 }
@@ -91,7 +90,8 @@ fn callers_of_other_languages_do_not_disturb() {
 fn ranks_that_do_not_come_are_named() {
     let mut worlds = worlds(4);
     worlds.remove(2);
-    let results = share(&worlds, Duration::from_millis(600), 0, |_| "a plan");
+    let timeout = Duration::from_millis(600);
+    let results = meet(&worlds, timeout, 0, same_program, shared);
     let expected = "ranks [2] have not come within 600ms";
     for (rank, result) in results.into_iter().enumerate() {
         let error = result.unwrap_err().to_string();
@@ -107,26 +107,38 @@ fn ranks_that_do_not_come_are_named() {
 fn a_rank_without_rank_0_ends_in_time() {
     let worlds = worlds(2);
     let since = Instant::now();
-    let results = share(&worlds[1..], Duration::from_millis(300), 0, |_| "a plan");
+    let timeout = Duration::from_millis(300);
+    let results = meet(&worlds[1..], timeout, 0, same_program, shared);
     let error = results[0].as_ref().unwrap_err();
-    assert!(
-        matches!(error, WorldFault::Unreachable { rank: Rank(1), .. }),
-        "{error}"
-    );
+    let fault = WorldFault::Unreachable {
+        rank: Rank(1),
+        address: format!("127.0.0.1:{}", worlds[0].port),
+        after: timeout,
+        reason: String::new(),
+    };
+    let expected = fault.to_string();
+    let expected = expected.split_once(": ;").unwrap().0;
+    assert!(error.to_string().starts_with(expected), "{error}");
     assert!(error.to_string().contains("MASTER_ADDR"));
     assert!(since.elapsed() < LONG);
 }
 
 #[test]
 fn ranks_that_run_something_else_are_refused() {
-    let plan = |rank| ["a plan", "another plan"][rank];
-    let errors: Vec<String> = share(&worlds(2), LONG, 1, plan)
-        .into_iter()
-        .map(|shared| shared.unwrap_err().to_string())
-        .collect();
-    for error in errors {
+    let program = |rank| ["a program", "another one"][rank];
+    for found in meet(&worlds(2), LONG, 1, program, shared) {
+        let error = found.unwrap_err().to_string();
         assert!(
-            error.contains("rank 1 runs another plan on 2 ranks, rank 0 a plan"),
+            error.contains("rank 1 runs another one on 2 ranks, rank 0 a program on 2 ranks"),
+            "{error}"
+        );
+    }
+    let mut worlds = worlds(2);
+    worlds[1].ranks = 3;
+    for found in meet(&worlds, LONG, 1, same_program, shared) {
+        let error = found.unwrap_err().to_string();
+        assert!(
+            error.contains("rank 1 runs a program on 3 ranks, rank 0 a program on 2 ranks"),
             "{error}"
         );
     }
@@ -134,21 +146,40 @@ fn ranks_that_run_something_else_are_refused() {
 
 #[test]
 fn a_failure_of_rank_0_reaches_all() {
-    let worlds = worlds(3);
-    std::thread::scope(|scope| {
-        let share = |world: &World| world.share("a plan", LONG, || Err("no network".to_owned()));
-        let threads: Vec<_> = worlds
-            .iter()
-            .map(|w| scope.spawn(move || share(w)))
-            .collect();
-        for thread in threads {
-            let error = thread.join().unwrap().unwrap_err().to_string();
-            assert!(
-                error.contains("rank 0 has nothing to share: no network"),
-                "{error}"
-            );
+    let fail = |peers: &Arc<Peers>| {
+        peers.tensor_from_first(&[1], || Err(RuntimeError::TensorMemory { shape: vec![7] }))
+    };
+    let results = meet(&worlds(3), LONG, 0, same_program, fail);
+    let cause = "there is no memory for a tensor of shape [7]";
+    for (rank, result) in results.into_iter().enumerate() {
+        let error = result.unwrap_err().to_string();
+        let prefix = match rank {
+            0 => "",
+            _ => "stopped, because another rank has failed: ",
+        };
+        assert_eq!(error, format!("{prefix}{cause}"));
+    }
+}
+
+#[test]
+fn whoever_needs_a_rank_that_has_left_says_so() {
+    let leave = |peers: &Arc<Peers>| match peers.world().rank {
+        Rank(0) => Ok(None),
+        _ => shared(peers).map(Some),
+    };
+    for (rank, found) in meet(&worlds(3), LONG, 1, same_program, leave)
+        .into_iter()
+        .enumerate()
+    {
+        match found {
+            Ok(None) => assert_eq!(rank, 0),
+            Ok(Some(_)) => panic!("rank {rank} has a tensor that nobody made"),
+            Err(error) => assert_eq!(
+                error.to_string(),
+                "rank 0 is gone: its connection has ended; see what its process says"
+            ),
         }
-    });
+    }
 }
 
 fn world(variables: &[(&str, &str)]) -> Result<Option<World>, WorldFault> {
@@ -175,8 +206,42 @@ fn launchers_say_who_a_process_is() {
         assert_eq!((found.host.as_str(), found.port), ("host-a", 29501));
     }
     assert_eq!(world(&place).unwrap(), None);
-    let alone = [("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0")];
-    assert_eq!(world(&alone).unwrap().unwrap().ranks, 1);
+    let alone = [("RANK", "0"), ("WORLD_SIZE", "1")];
+    assert_eq!(world(&alone).unwrap(), Some(World::alone()));
+}
+
+#[test]
+fn processes_of_one_host_need_no_place_to_meet() {
+    let variables = |local_size| {
+        [
+            ("OMPI_COMM_WORLD_RANK", "2"),
+            ("OMPI_COMM_WORLD_SIZE", "3"),
+            ("OMPI_COMM_WORLD_LOCAL_RANK", "2"),
+            ("OMPI_COMM_WORLD_LOCAL_SIZE", local_size),
+        ]
+    };
+    let found = world(&variables("3")).unwrap().unwrap();
+    assert_eq!((found.rank, found.ranks, found.locals), (Rank(2), 3, 3));
+    assert_eq!(found.host, "127.0.0.1");
+    // All have the same parent.
+    assert_eq!(world(&variables("3")).unwrap().unwrap().port, found.port);
+    let error = world(&variables("2")).unwrap_err().to_string();
+    assert!(error.contains("MASTER_ADDR is not set"), "{error}");
+}
+
+#[test]
+fn launchers_say_how_many_processes_share_a_host() {
+    for (text, expected) in [("2(x4)", 2), ("3", 3), ("?", 8)] {
+        let variables = [
+            ("SLURM_PROCID", "5"),
+            ("SLURM_STEP_NUM_TASKS", "8"),
+            ("SLURM_LOCALID", "1"),
+            ("SLURM_STEP_TASKS_PER_NODE", text),
+            ("MASTER_ADDR", "host-a"),
+            ("MASTER_PORT", "29500"),
+        ];
+        assert_eq!(world(&variables).unwrap().unwrap().locals, expected);
+    }
 }
 
 #[test]

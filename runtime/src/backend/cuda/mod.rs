@@ -14,6 +14,7 @@ mod gpu;
 mod lane;
 mod launch;
 mod memory;
+mod nccl;
 mod need;
 mod route;
 mod weight;
@@ -25,19 +26,56 @@ pub use weight::CudaWeight;
 
 use super::{Backend, Mark, View};
 use crate::boxes::Boxes;
+use crate::fabric::{Fabric, TcpFabric};
+use crate::peers::{Peers, Presence};
 use crate::{Checkpoint, RuntimeError};
 use gpu::Gpu;
+use nccl::NcclFabric;
 use std::sync::Arc;
+use std::time::Duration;
 use terrace_kernels::KernelError;
+use terrace_kernels::cuda::{Communicator, Device};
 use terrace_plan::{BufferId, KernelCall, Rank, RankPlan, Weight};
 
 /// GPUs of this machine.
 #[derive(Debug)]
 pub struct Cuda {
     gpus: Vec<Arc<Gpu>>,
+    /// To the GPUs of other processes.
+    link: Option<Arc<Communicator>>,
 }
 
 impl Cuda {
+    /// The GPU among those of these numbers that process `local` of a host takes. One number stands for it and all that
+    /// follow; processes begin anew behind the last.
+    ///
+    /// # Errors
+    /// When the driver is absent, too old or fails.
+    pub fn of_process(ordinals: &[usize], local: usize) -> Result<usize, RuntimeError> {
+        match ordinals {
+            [first] => Ok((first + local) % Device::count()?.max(1)),
+            _ => Ok(ordinals
+                .get(local % ordinals.len().max(1))
+                .copied()
+                .unwrap_or(0)),
+        }
+    }
+
+    /// Opens the GPU of this number and joins it with those of the other processes, which make the same call.
+    ///
+    /// # Errors
+    /// As for [`Cuda::open`]; NCCL is absent, fails, or not all processes have come within `timeout`.
+    pub fn joined(ordinal: usize, peers: &Peers, timeout: Duration) -> Result<Self, RuntimeError> {
+        let open = || {
+            let mut cuda = Self::open(&[ordinal])?;
+            for gpu in &cuda.gpus {
+                cuda.link = Some(Arc::new(nccl::join(gpu, peers, timeout)?));
+            }
+            Ok(cuda)
+        };
+        open().inspect_err(|error: &RuntimeError| peers.fail(error))
+    }
+
     /// Opens the GPUs of these numbers; ranks take them in turn.
     ///
     /// # Errors
@@ -53,7 +91,7 @@ impl Cuda {
                 reader.device().read_peer(owner.device())?;
             }
         }
-        Ok(Self { gpus })
+        Ok(Self { gpus, link: None })
     }
 
     /// The number in `gpus` of the GPU that `rank` works on.
@@ -166,6 +204,17 @@ impl Backend for Cuda {
     ) -> Result<(), RuntimeError> {
         // SAFETY: the same contract.
         unsafe { lane.repeat(list) }
+    }
+
+    fn fabric(
+        &self,
+        lane: &Self::Lane,
+        presence: &Arc<Presence>,
+    ) -> Result<Box<dyn Fabric>, RuntimeError> {
+        match &self.link {
+            Some(link) => Ok(Box::new(NcclFabric::new(lane, link, presence)?)),
+            None => Ok(Box::new(TcpFabric::new(presence)?)),
+        }
     }
 
     fn finish(&self, lane: &Self::Lane) -> Result<(), RuntimeError> {

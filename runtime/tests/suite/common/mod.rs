@@ -3,10 +3,12 @@
 mod draft;
 mod fault;
 mod plans;
+mod processes;
 
 pub use draft::{Draft, boxed, slot, whole};
 pub use fault::{Fault, Faulty};
 pub use plans::*;
+pub use processes::{among, worlds};
 
 use std::sync::Arc;
 use std::time::Duration;
