@@ -205,6 +205,9 @@ impl Pipeline {
         }
         let scheduler = self.model.scheduler(Some(step.solver.into()))?;
         let start = self.start(&step, sampling)?;
+        let settings = settings(&plan, sampling);
+        let start_mark = [("start", &start)];
+        self.runner.agree("the request", &settings, &start_mark)?;
         observe(Event::Phase(Phase::Encode));
         let texts = match step.guidance {
             Guidance::None => vec![prompts.prompt],
@@ -391,6 +394,21 @@ pub fn decode_request(
         precision,
         activations: Activations::default(),
     })
+}
+
+/// What the processes of a generation must have in common, beside the plan as a whole and the start.
+fn settings(plan: &Plan, sampling: &Sampling) -> String {
+    let Sampling {
+        steps,
+        guidance_scale,
+        guidance_mode,
+        seed,
+        latents: _,
+    } = sampling;
+    let (shape, mesh) = (&plan.header.fingerprint.shape, plan.mesh);
+    format!(
+        "{shape} on {mesh}, {steps} steps, guidance {guidance_scale} ({guidance_mode:?}), seed {seed}"
+    )
 }
 
 fn key(seed: u64, stream: u64) -> Result<HostTensor, Error> {

@@ -7,6 +7,7 @@
 //! together.
 
 use crate::{Device, Error, Fabric};
+use sha2::{Digest, Sha256};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,6 +89,27 @@ impl Runner {
         rank.is_none_or(|rank| rank == Rank(0))
     }
 
+    /// Makes sure that all processes are about to compute the same `what`: `text` and tensors.
+    ///
+    /// # Errors
+    /// The first rank that has something else, has failed or is gone.
+    pub(crate) fn agree(
+        &self,
+        what: &'static str,
+        text: &str,
+        tensors: &[(&str, &HostTensor)],
+    ) -> Result<(), Error> {
+        let Some(peers) = &self.peers else {
+            return Ok(());
+        };
+        let marks = tensors.iter().map(|(name, tensor)| {
+            let hash = Sha256::digest(tensor.data().bytes());
+            let hash: String = hash.iter().take(8).map(|b| format!("{b:02x}")).collect();
+            format!(", {name} {:?} (mark {hash})", tensor.shape())
+        });
+        Ok(peers.agree(what, &format!("{text}{}", marks.collect::<String>()))?)
+    }
+
     /// A tensor of f32 of this shape that the leading process makes, in all processes.
     ///
     /// # Errors
@@ -144,6 +166,7 @@ impl Runner {
         inputs: &[(&str, &HostTensor)],
         output: &str,
     ) -> Result<HostTensor, Error> {
+        self.agree("the input", &plan.header.graph, inputs)?;
         once(self.session(Arc::new(plan), checkpoint)?, inputs, output)
     }
 

@@ -77,6 +77,8 @@
 //! * [`backend`]: memory, kernels and copies of a kind of device: the [`Cpu`], and with the feature
 //!   `wgpu` the GPUs that Vulkan, Metal and DX12 reach.
 //! * [`fabric`]: exchanges between ranks.
+//! * [`World`], [`Peers`]: ranks that are processes, as torchrun, mpirun and srun start them;
+//!   [`Session::among`] is a session of such a rank.
 //! * [`Checkpoint`], [`WeightCache`], [`read_tensors`], [`write_tensors`]: files of tensors.
 //!
 //! Invariants: a plan is untrusted, and none can crash or corrupt the process: its check is passed

@@ -167,7 +167,8 @@ fn forwards_run_on_processes() {
         let files = ["--inputs", "case.safetensors", "--output", output];
         [&["forward", "--model", ".", "--threads", "1"][..], &files].concat()
     };
-    launched(at, 2, &forward("two.safetensors"));
+    let two = [&forward("two.safetensors")[..], &["--ulysses-degree", "2"]].concat();
+    launched(at, 2, &two);
     succeed(at, &forward("one.safetensors"));
     assert!(read(at, "two.safetensors") == read(at, "one.safetensors"));
 }
@@ -232,25 +233,21 @@ fn processes_that_were_started_differently_do_not_begin() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     let fast = [&flags("out.mp4", "l.safetensors")[..], &["--timeout", "20"]].concat();
-    let other = |rank: usize| {
-        let frames = [
-            &fast[..],
-            &["--num-inference-steps", "3", "--guidance-scale", "1"],
-        ]
-        .concat();
-        if rank == 1 { frames } else { fast.clone() }
-    };
-    let all = launch(at, 2, other);
-    for ran in &all {
-        assert_eq!(ran.code, Some(2), "{}", ran.err);
+    for (change, expected) in [
+        (["--dtype", "bf16"], "the plan of rank "),
+        (["--guidance-scale", "5"], "the request of rank "),
+    ] {
+        let args = |rank: usize| match rank {
+            1 => [&fast[..], &change].concat(),
+            _ => fast.clone(),
+        };
+        for ran in launch(at, 2, args) {
+            assert_eq!(ran.code, Some(2), "{}", ran.err);
+            for part in [expected, "start all processes with the same arguments"] {
+                assert!(ran.err.contains(part), "no {part:?} in {}", ran.err);
+            }
+        }
     }
-    let errors: String = all.into_iter().map(|ran| ran.err).collect();
-    assert!(errors.contains("the plan of rank "), "{errors}");
-    assert!(
-        errors.contains("start all processes with the same arguments"),
-        "{errors}"
-    );
-
     let port = port();
     let children = [[0, 2], [1, 3]].map(|place| process(at, place, port, &fast));
     for child in children {

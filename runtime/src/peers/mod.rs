@@ -146,7 +146,7 @@ impl Peers {
     ///
     /// # Errors
     /// The first rank that says something else, or that has failed or is gone.
-    pub(crate) fn agree(&self, what: &'static str, text: &str) -> Result<(), RuntimeError> {
+    pub fn agree(&self, what: &'static str, text: &str) -> Result<(), RuntimeError> {
         for peer in self.others() {
             let mut bytes = self.hub.spares.take(text.len());
             bytes.bytes_mut().copy_from_slice(text.as_bytes());

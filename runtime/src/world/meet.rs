@@ -4,7 +4,8 @@
 //! come, so either all learn the addresses or all get an error. Every wait ends at one point in time. Callers that
 //! do not speak this language are hung up on; they hold rank 0 up for a moment each at most.
 //!
-//! A rank's host is the one that rank 0 saw it call from; that of rank 0 is known to all.
+//! A rank's host is the one that rank 0 saw it call from. One that called from the loopback is on the host of rank 0,
+//! which everybody else knows by another name.
 
 use super::{World, WorldFault};
 use std::collections::BTreeMap;
@@ -116,7 +117,6 @@ impl Meeting<'_> {
     }
 
     fn met(&self, guests: &BTreeMap<usize, Guest>) -> Met {
-        // Whoever hears of it knows the host of rank 0 better.
         let own = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         let others = guests.values().map(|guest| guest.address);
         Met {
@@ -249,7 +249,10 @@ impl Met {
         let token = lines.next()?.parse().ok()?;
         let addresses = lines.map(|line| line.parse().ok());
         let mut addresses: Vec<SocketAddr> = addresses.collect::<Option<_>>()?;
-        addresses.first_mut()?.set_ip(first);
+        let here = addresses
+            .iter_mut()
+            .filter(|address| address.ip().is_loopback());
+        here.for_each(|address| address.set_ip(first));
         Some(Self { token, addresses })
     }
 }
