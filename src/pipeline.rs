@@ -215,7 +215,7 @@ impl Pipeline {
         };
         let warn = &mut |text: &str| observe(Event::Warning(text));
         let encode = || self.encode(&texts, step.text, step.precision, warn);
-        let embeds = self.runner.from_leader(&step.embeds, encode)?;
+        let embeds = self.runner.share(&step.embeds, encode)?;
         let mesh = plan.mesh;
         Ok(Denoised {
             latents: self.steps(plan, &scheduler, sampling, [&start, &embeds], observe)?,

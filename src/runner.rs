@@ -114,13 +114,13 @@ impl Runner {
     ///
     /// # Errors
     /// That of `make`; that the leading process has failed or is gone.
-    pub fn from_leader(
+    pub fn share(
         &self,
         shape: &[usize],
         make: impl FnOnce() -> Result<HostTensor, Error>,
     ) -> Result<HostTensor, Error> {
         match &self.peers {
-            Some(peers) => peers.tensor_from_first(shape, make),
+            Some(peers) => peers.share_tensor(shape, make),
             None => make(),
         }
     }

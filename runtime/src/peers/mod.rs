@@ -103,13 +103,13 @@ impl Peers {
     ///
     /// # Errors
     /// That of `make`, on rank 0; that rank 0 has failed, or is gone, on the others.
-    pub fn tensor_from_first<E: From<RuntimeError> + Display>(
+    pub fn share_tensor<E: From<RuntimeError> + Display>(
         &self,
         shape: &[usize],
         make: impl FnOnce() -> Result<HostTensor, E>,
     ) -> Result<HostTensor, E> {
         let mut tensor = HostTensor::zeros(shape, DType::F32)?;
-        let bytes = self.from_first(|| Ok::<_, E>(make()?.bytes().to_vec()))?;
+        let bytes = self.share(|| Ok::<_, E>(make()?.bytes().to_vec()))?;
         let (expected, found) = (tensor.bytes().len(), bytes.len());
         if expected != found {
             let rank = Rank(0);
@@ -125,7 +125,7 @@ impl Peers {
     }
 
     /// Gives every rank what rank 0 makes.
-    pub(crate) fn from_first<E: From<RuntimeError> + Display>(
+    pub(crate) fn share<E: From<RuntimeError> + Display>(
         &self,
         make: impl FnOnce() -> Result<Vec<u8>, E>,
     ) -> Result<Vec<u8>, E> {

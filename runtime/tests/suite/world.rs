@@ -43,7 +43,7 @@ fn meet<T: Send>(
 /// The tensor that rank 0 makes; the others would fail.
 fn shared(peers: &Arc<Peers>) -> Result<HostTensor, RuntimeError> {
     let data = (0..300_000).map(|i| i as f32).collect();
-    peers.tensor_from_first(&[300, 1000], || match peers.world().rank {
+    peers.share_tensor(&[300, 1000], || match peers.world().rank {
         Rank(0) => HostTensor::f32([300, 1000], data),
         rank => panic!("rank {rank} makes a tensor"),
     })
@@ -147,7 +147,7 @@ fn ranks_that_run_something_else_are_refused() {
 #[test]
 fn a_failure_of_rank_0_reaches_all() {
     let fail = |peers: &Arc<Peers>| {
-        peers.tensor_from_first(&[1], || Err(RuntimeError::TensorMemory { shape: vec![7] }))
+        peers.share_tensor(&[1], || Err(RuntimeError::TensorMemory { shape: vec![7] }))
     };
     let results = meet(&worlds(3), LONG, 0, same_program, fail);
     let cause = "there is no memory for a tensor of shape [7]";

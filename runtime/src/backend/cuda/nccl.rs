@@ -47,7 +47,7 @@ pub(super) fn join(
     peers: &Peers,
     timeout: Duration,
 ) -> Result<Communicator, RuntimeError> {
-    let id = peers.from_first(|| Ok::<_, RuntimeError>(UniqueId::new()?.0.to_vec()))?;
+    let id = peers.share(|| Ok::<_, RuntimeError>(UniqueId::new()?.0.to_vec()))?;
     let mut unique = UniqueId([0; 128]);
     let expected = unique.0.len();
     if id.len() != expected {
