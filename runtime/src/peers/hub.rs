@@ -4,19 +4,19 @@
 //! every wait ends: with what it waits for, with the failure of some rank, or when its time is over.
 
 use super::bytes::{Bytes, Spares};
-#[cfg(feature = "cuda")]
+#[cfg(any(test, feature = "cuda"))]
 use crate::position::IDLE;
 use crate::position::Positions;
 use crate::{PeerFault, RuntimeError, Waiting};
 use std::collections::VecDeque;
-#[cfg(feature = "cuda")]
+#[cfg(any(test, feature = "cuda"))]
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use terrace_plan::{CollectiveId, Rank};
 
 /// Time between two looks of a guard.
-#[cfg(feature = "cuda")]
+#[cfg(any(test, feature = "cuda"))]
 const LOOK: Duration = Duration::from_millis(100);
 
 /// What a message belongs to.
@@ -235,7 +235,7 @@ impl Hub {
 
     /// Waits until a run of this rank cannot end any more, because a rank has failed or is gone, or none gets on.
     /// False when `stopped` comes first.
-    #[cfg(feature = "cuda")]
+    #[cfg(any(test, feature = "cuda"))]
     pub(super) fn watch(&self, positions: &Positions, stopped: &AtomicBool) -> bool {
         let mut progress = (positions.progress(), Instant::now());
         let mut state = self.lock();
@@ -257,7 +257,7 @@ impl Hub {
         false
     }
 
-    #[cfg(feature = "cuda")]
+    #[cfg(any(test, feature = "cuda"))]
     fn hopeless(
         &self,
         state: &State,
@@ -277,7 +277,7 @@ impl Hub {
     }
 
     /// Lets those that wait look again.
-    #[cfg(feature = "cuda")]
+    #[cfg(any(test, feature = "cuda"))]
     pub(super) fn wake(&self) {
         // Taking the lock makes sure that no waiter is between its test and its sleep.
         drop(self.lock());
@@ -304,5 +304,79 @@ impl Patience<'_> {
             Self::Progress(positions, _) => positions.progress(),
             Self::Life => 0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Phase;
+    use terrace_plan::Plan;
+
+    const TIMEOUT: Duration = Duration::from_millis(300);
+
+    /// Positions of two ranks that do nothing.
+    fn positions() -> Positions {
+        let rank = r#"{"arena_bytes": 0, "state_bytes": 0, "buffers": [], "inputs": [], "outputs": [],
+            "patterns": [], "init": [], "steps": []}"#;
+        let json = format!(
+            r#"{{"header": {{"format": 2, "producer": "a test", "graph": "nothing", "request": "{{}}",
+                "fingerprint": {{"model": "none", "shape": "none", "dtype": "f32", "mesh": "none",
+                "kernels": "any"}}}}, "mesh": {{"cfg": 1, "ring": 1, "ulysses": 2}}, "partitions": [],
+                "inputs": [], "outputs": [], "carries": [], "weights": [], "collectives": [],
+                "origins": [], "ranks": [{rank}, {rank}]}}"#
+        );
+        Positions::new(Arc::new(Plan::from_json(json.as_bytes()).unwrap()))
+    }
+
+    /// What ends the watch of a rank that runs, when `happen` happens.
+    fn watched(happen: impl FnOnce(&Hub, &Positions, &AtomicBool)) -> (bool, String) {
+        let (hub, positions) = (Hub::new(Rank(0), 2, TIMEOUT), positions());
+        let stopped = AtomicBool::new(false);
+        positions.enter(Rank(0), Phase::Steps, 0);
+        let over = std::thread::scope(|scope| {
+            let watch = scope.spawn(|| hub.watch(&positions, &stopped));
+            happen(&hub, &positions, &stopped);
+            watch.join().unwrap()
+        });
+        let error = hub.check().err();
+        (over, error.map_or_else(String::new, |it| it.to_string()))
+    }
+
+    #[test]
+    fn a_watch_ends_with_what_ends_the_run() {
+        let (over, error) = watched(|hub, _, _| hub.failed("rank 1 is tired".to_owned()));
+        assert!(
+            over && error.ends_with("has failed: rank 1 is tired"),
+            "{error}"
+        );
+        let (over, error) = watched(|hub, _, _| hub.gone(Rank(1), "unplugged".to_owned()));
+        assert!(
+            over && error.contains("rank 1 is gone: unplugged"),
+            "{error}"
+        );
+        let (over, error) = watched(|_, _, _| {});
+        assert!(over && error.contains("waits for the device"), "{error}");
+        assert!(
+            error.contains("no rank has made progress for 300ms"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_watch_leaves_ranks_alone_that_get_on_or_rest() {
+        let (over, error) = watched(|hub, positions, stopped| {
+            for step in 1..8 {
+                positions.enter(Rank(0), Phase::Steps, step);
+                std::thread::sleep(TIMEOUT / 4);
+            }
+            positions.leave(Rank(0));
+            // Whoever is done may go, and others may take their time.
+            hub.gone(Rank(1), "done".to_owned());
+            std::thread::sleep(2 * TIMEOUT);
+            stopped.store(true, Ordering::Release);
+            hub.wake();
+        });
+        assert_eq!((over, error.as_str()), (false, ""));
     }
 }

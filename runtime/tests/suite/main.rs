@@ -6,6 +6,7 @@
     reason = "helpers of tests fail like tests"
 )]
 
+mod boxes;
 mod checkpoints;
 mod common;
 mod failures;
