@@ -5,6 +5,7 @@
 //! the same product.
 
 use super::gemm::LANES;
+use super::simd::Simd;
 use super::split::multiversion;
 
 /// The bits of `x` as bf16.
@@ -47,32 +48,35 @@ multiversion! {
 
 /// Widens lines of pairs to a line of their second numbers and one of their first.
 #[inline(always)]
-pub(super) fn widen(pairs: &[f32], out: &mut [f32]) {
+pub(super) fn widen<S: Simd>(simd: S, pairs: &[f32], out: &mut [f32]) {
     let out = out.as_chunks_mut::<{ 2 * LANES }>().0;
     for (line, out) in pairs.as_chunks::<LANES>().0.iter().zip(out) {
-        let (second, first) = out.split_at_mut(LANES);
-        for ((pair, second), first) in line.iter().zip(second).zip(first) {
-            *second = f32::from_bits(pair.to_bits() & 0xffff_0000);
-            *first = f32::from_bits(pair.to_bits() << 16);
+        for lane in (0..LANES).step_by(S::LANES) {
+            // SAFETY: lines hold a whole number of vectors.
+            unsafe {
+                let pairs = simd.load(line.as_ptr().add(lane));
+                simd.store(simd.odd(pairs), out.as_mut_ptr().add(lane));
+                simd.store(simd.even(pairs), out.as_mut_ptr().add(LANES + lane));
+            }
         }
     }
 }
 
-multiversion! {
-    /// Replaces the first half of `row`, of even length, by the pairs of its elements.
-    pub(super) fn pair_up(row: &mut [f32]) {
-        const CHUNK: usize = 32;
-        let mut first = 0;
-        while first < row.len() {
-            let count = CHUNK.min(row.len() - first);
-            let mut chunk = [0f32; CHUNK];
-            chunk[..count].copy_from_slice(&row[first..first + count]);
-            let mut pairs = [0f32; CHUNK / 2];
-            for (out, both) in pairs.iter_mut().zip(chunk.as_chunks::<2>().0) {
-                *out = pair(both[0], both[1]);
-            }
-            row[first / 2..][..count / 2].copy_from_slice(&pairs[..count / 2]);
-            first += count;
+/// Replaces the first half of `row`, of even length, by the pairs of its elements; fast only where
+/// [`Simd::DOT`].
+#[inline(always)]
+pub(super) fn pair_up<S: Simd>(simd: S, row: &mut [f32]) {
+    let chunk = 2 * S::LANES;
+    let whole = row.len() / chunk * chunk;
+    for first in (0..whole).step_by(chunk) {
+        let from = row[first..first + chunk].as_ptr();
+        // SAFETY: a chunk is two vectors; where one goes has been read, it or one before.
+        unsafe {
+            let pairs = simd.consecutive(simd.load(from), simd.load(from.add(S::LANES)));
+            simd.store(pairs, row[first / 2..][..S::LANES].as_mut_ptr());
         }
+    }
+    for first in (whole..row.len()).step_by(2) {
+        row[first / 2] = pair(row[first], row[first + 1]);
     }
 }

@@ -308,15 +308,10 @@ impl Task<'_> {
             let (old, total) = unsafe { (simd.load(maxima.as_ptr()), simd.load(totals.as_ptr())) };
             // SAFETY: every row has `width` elements, and `lane` begins a vector of them.
             let new = simd.max(old, unsafe { maximum(simd, scores, width, count) });
-            // The product is rounded for all weights of a maximum alike. A query that is masked so far has no
-            // maximum; anything finite may be subtracted.
-            let base = |maximum| {
-                let product = simd.mul_add(maximum, simd.splat(LOG2_E), simd.splat(0.0));
-                simd.max(simd.splat(f32::MIN), product)
-            };
+            let (old_base, new_base) = (base(simd, old), base(simd, new));
             // SAFETY: as above.
-            let sum = unsafe { form.weights(simd, scores, [width, count], base(new)) };
-            let factor = exp2_nonpositive(simd, simd.sub(base(old), base(new)), EXP2);
+            let sum = unsafe { form.weights(simd, scores, [width, count], new_base) };
+            let factor = exp2_nonpositive(simd, simd.sub(old_base, new_base), EXP2);
             // SAFETY: the slices hold a vector each.
             unsafe {
                 simd.store(new, maxima.as_mut_ptr());
@@ -375,6 +370,15 @@ impl Task<'_> {
             }
         }
     }
+}
+
+/// What is subtracted from scores in units of powers of two, given their maximum. The product is rounded
+/// for all weights of a maximum alike. A query that is masked so far has no maximum; anything finite may
+/// be subtracted.
+#[inline(always)]
+fn base<S: Micro>(simd: S, maximum: S::V) -> S::V {
+    let product = simd.mul_add(maximum, simd.splat(LOG2_E), simd.splat(0.0));
+    simd.max(simd.splat(f32::MIN), product)
 }
 
 /// The larger of `count` vectors, `width` elements apart, in four chains.

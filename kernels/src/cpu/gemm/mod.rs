@@ -201,7 +201,7 @@ impl<P: Product> Kernel for Block<'_, P> {
         // Without columns of x there is still one block, which sets the sums to zero.
         for block in 0..k.div_ceil(depth).max(1) {
             let terms = block * depth..k.min((block + 1) * depth);
-            self.pack::<S>(terms.clone());
+            self.pack(simd, terms.clone());
             let store = match (block, self.weight.operands()) {
                 (0, _) => Store::Set,
                 (_, Operands::F32 | Operands::Bf16 | Operands::F8E4M3) => Store::Add,
@@ -217,7 +217,7 @@ impl<P: Product> Block<'_, P> {
     /// Copies a block of the rows' columns. Rows behind the last are zero, so that tiles which hang
     /// over compute with ordinary numbers.
     #[inline(always)]
-    fn pack<S: Simd>(&mut self, depth: Range<usize>) {
+    fn pack<S: Simd>(&mut self, simd: S, depth: Range<usize>) {
         self.x[self.rows.len() * STRIDE..].fill(0.0);
         for (row, out) in self.rows.clone().zip(self.x.chunks_exact_mut(STRIDE)) {
             match self.weight.operands() {
@@ -233,7 +233,7 @@ impl<P: Product> Block<'_, P> {
                     }
                     out[depth.len()..even].fill(0.0);
                     if S::DOT {
-                        bf16::pair_up(&mut out[..even]);
+                        bf16::pair_up(simd, &mut out[..even]);
                     } else {
                         bf16::round_pairs(&mut out[..even]);
                     }
@@ -272,7 +272,13 @@ impl<P: Product> Block<'_, P> {
             let b = if lines == stored {
                 weight.as_ptr().cast()
             } else {
-                widen_panels(operands, &weight[..count * stored], stored, self.panels)
+                widen_panels(
+                    simd,
+                    operands,
+                    &weight[..count * stored],
+                    stored,
+                    self.panels,
+                )
             };
             for row in (0..rows).step_by(S::ROWS) {
                 for _ in 0..ahead {
@@ -342,7 +348,8 @@ fn pack_integers<S: Simd>(terms: &[f32], scale: Scale, out: &mut [f32]) {
 
 /// Widens panels of `stored` lines to `wide`, and returns where they begin.
 #[inline(always)]
-fn widen_panels(
+fn widen_panels<S: Simd>(
+    simd: S,
     operands: Operands,
     panels: &[Line],
     stored: usize,
@@ -353,7 +360,7 @@ fn widen_panels(
         let panels = elements(panels).chunks_exact(stored);
         for (panel, wide) in panels.zip(wide.chunks_exact_mut(2 * stored)) {
             match operands {
-                Operands::F32 | Operands::Bf16 | Operands::F8E4M3 => bf16::widen(panel, wide),
+                Operands::F32 | Operands::Bf16 | Operands::F8E4M3 => bf16::widen(simd, panel, wide),
                 Operands::I8 => int8::widen(panel, wide),
             }
         }

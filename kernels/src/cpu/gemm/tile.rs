@@ -172,6 +172,27 @@ unsafe fn compute<S: Simd, const ROW: usize, const ROWS: usize, const VECTORS: u
     tile: &Tile,
     terms: Terms,
 ) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        // A loop each: one that chose for every product would keep its sums in memory.
+        match terms {
+            Terms::Whole => compute_all::<S, ROW, ROWS, VECTORS>(s, tile, Terms::Whole),
+            Terms::Integers => compute_all::<S, ROW, ROWS, VECTORS>(s, tile, Terms::Integers),
+            Terms::Pairs => compute_all::<S, ROW, ROWS, VECTORS>(s, tile, Terms::Pairs),
+        }
+    }
+}
+
+/// A tile of terms that are known where this is compiled.
+///
+/// # Safety
+/// As for [`Micro`].
+#[inline(always)]
+unsafe fn compute_all<S: Simd, const ROW: usize, const ROWS: usize, const VECTORS: usize>(
+    s: S,
+    tile: &Tile,
+    terms: Terms,
+) {
     let offsets = begin::<S, ROWS, VECTORS>(s, tile);
     let mut sums = [[s.splat(0.0); VECTORS]; ROWS];
     let (mut a, mut b) = (tile.a, tile.b);

@@ -140,6 +140,20 @@ impl<const VNNI: bool, const BF16: bool> Simd for Avx512<VNNI, BF16> {
     }
 
     #[inline(always)]
+    fn consecutive(self, low: __m512, high: __m512) -> __m512 {
+        if BF16 {
+            // SAFETY: a token with `BF16` exists only where AVX512-BF16 was detected; a register of
+            // bf16 is one of integers.
+            unsafe {
+                let both = transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
+                _mm512_castsi512_ps(both)
+            }
+        } else {
+            super::consecutive(self, low, high)
+        }
+    }
+
+    #[inline(always)]
     fn dot(self, a: __m512, b: __m512, c: __m512) -> __m512 {
         if BF16 {
             // SAFETY: a token with `BF16` exists only where AVX512-BF16 was detected; a register of

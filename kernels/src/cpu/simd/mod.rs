@@ -134,7 +134,9 @@ fn has_avx512_bf16() -> bool {
 }
 
 /// A kernel written over [`Simd`]. `run` and all that it calls in hot loops must be
-/// `#[inline(always)]`, or they are not compiled for the instruction set.
+/// `#[inline(always)]`, or they are not compiled for the instruction set. A closure cannot be: one that
+/// takes or gives vectors hands them over in memory, and what it computes with them is compiled for the
+/// base instruction set unless the compiler happens to inline it. Write a function, or a loop.
 pub(super) trait Kernel {
     /// Does the work.
     fn run<S: super::gemm::Micro>(self, simd: S);
@@ -204,11 +206,32 @@ pub(super) trait Simd: Copy {
             self.load(a.as_ptr())
         }
     }
+    /// The nearest bf16 of consecutive numbers, those of `low` and then those of `high`; fast only where
+    /// [`Simd::DOT`].
+    #[inline(always)]
+    fn consecutive(self, low: Self::V, high: Self::V) -> Self::V {
+        consecutive(self, low, high)
+    }
     /// c + second a * second b + first a * first b over pairs of bf16, each sum rounded; fast only
     /// where [`Simd::DOT`].
     #[inline(always)]
     fn dot(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         let c = self.mul_add(self.odd(a), self.odd(b), c);
         self.mul_add(self.even(a), self.even(b), c)
+    }
+}
+
+/// [`Simd::consecutive`] in memory.
+#[inline(always)]
+fn consecutive<S: Simd>(simd: S, low: S::V, high: S::V) -> S::V {
+    let mut all = [0.0; 32];
+    // SAFETY: two vectors have 32 elements at most.
+    unsafe {
+        simd.store(low, all.as_mut_ptr());
+        simd.store(high, all[S::LANES..].as_mut_ptr());
+        for i in 0..S::LANES {
+            all[i] = bf16::pair(all[2 * i], all[2 * i + 1]);
+        }
+        simd.load(all.as_ptr())
     }
 }
