@@ -73,8 +73,9 @@ fn a_packed_weight_takes_half_the_memory() {
     let whole = PackedLinear::pack(64, 512, &weight).unwrap().bytes();
     let half = PackedLinear::pack_bf16(64, 512, &weight).unwrap().bytes();
     assert_eq!(whole, 2 * half);
-    let kernel = [3, 3, 3];
-    let weight = values(16 * 32 * 27, 1);
+    // In f32 a kernel of 3 x 3 pixels is packed as 4 x 4 of their combinations.
+    let kernel = [3, 1, 5];
+    let weight = values(16 * 32 * 15, 1);
     let whole = PackedConv3d::pack(16, 32, kernel, &weight).unwrap().bytes();
     let half = PackedConv3d::pack_bf16(16, 32, kernel, &weight)
         .unwrap()

@@ -25,8 +25,8 @@ pub use panels::Operands;
 use panels::elements;
 pub(super) use panels::{LANES, Line, Panels, flat};
 use scales::with_scales;
-use tile::tile_rows;
-pub(super) use tile::{Micro, Store, Terms, Tile};
+
+pub(super) use tile::{Micro, Store, Terms, Tile, tile_rows};
 
 /// Elements of a buffered row: a block of f32, or of integers widened to 16 bits.
 const WORDS: usize = 256;

@@ -208,7 +208,7 @@ impl Panels {
     }
 
     /// The lines of a block of terms from a panel on, to the end of the weight.
-    pub(super) fn lines(&self, block: Range<usize>, panel: usize) -> &[Line] {
+    pub(in crate::cpu) fn lines(&self, block: Range<usize>, panel: usize) -> &[Line] {
         let (before, own) = (
             self.operands.lines(block.start),
             self.operands.lines(block.len()),

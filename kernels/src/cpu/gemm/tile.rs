@@ -150,7 +150,7 @@ impl Micro for Portable {
 }
 
 /// Rows of a tile of an instruction set.
-pub(super) fn tile_rows(set: InstructionSet) -> usize {
+pub(in crate::cpu) fn tile_rows(set: InstructionSet) -> usize {
     struct Rows<'a>(&'a mut usize);
     impl Kernel for Rows<'_> {
         fn run<S: Micro>(self, _: S) {

@@ -1,26 +1,42 @@
-//! Convolution of channels-last video, causal in time, as a matrix product over the pixels.
+//! Convolution of channels-last video, causal in time, as matrix products: over the pixels, or over tiles of
+//! 2 x 2 pixels by Winograd's algorithm, which needs 4/9 of the multiplications.
 //!
 //! Invariants: stride 1; zeros surround a frame; what precedes the first frame is the cache, or that
 //! frame again. A pixel's result is the sum over taps (time, row, column) and channels, in that order
-//! and in fixed blocks (see `gemm`), whatever the frame's size. The input is copied tile by tile,
-//! never unfolded whole. Refused: kernels of even height or width, operands whose lengths disagree.
+//! and in fixed blocks (see `gemm`), whatever the frame's size; in tiles, the sums are those of 16
+//! combinations over times and channels, so that it also matters whether the pixel's row and column
+//! are even. The input is copied block by block, never unfolded whole. Refused: kernels of even height or
+//! width, operands whose lengths disagree.
 
-use std::ops::Range;
+mod pixels;
+mod video;
+mod winograd;
 
 use super::check;
-use super::gemm::{Operands, Panels, Product, multiply};
+use super::gemm::{Operands, Panels, multiply};
 use super::simd::{InstructionSet, instruction_set};
-use super::split::multiversion;
 use crate::KernelError;
+use pixels::Pixels;
+use video::{Added, Video};
 
 const KERNEL: &str = "conv3d";
 
 /// A weight `[cout, cin, kt, kh, kw]` in the layout of the matrix product; immutable and shared.
 #[derive(Debug)]
 pub struct PackedConv3d {
+    cout: usize,
     cin: usize,
     kernel: [usize; 3],
-    panels: Panels,
+    form: Form,
+}
+
+/// What a weight is packed for.
+#[derive(Debug)]
+enum Form {
+    /// Products over pixels: `[cout, kt kh kw cin]`.
+    Pixels(Panels),
+    /// Products over tiles of pixels: `[16 cout, kt cin]`, each combination's channels padded to panels.
+    Tiles(Panels),
 }
 
 impl PackedConv3d {
@@ -82,21 +98,32 @@ impl PackedConv3d {
         check_kernel(kernel)?;
         let taps = check::product(KERNEL, "kernel", &kernel)?;
         let k = check::product(KERNEL, "cin, kernel", &[cin, taps])?;
-        let panels = Panels::pack(KERNEL, operands, [cout, k], |column, index| {
-            let (tap, channel) = (index / cin, index % cin);
-            at(column, channel * taps + tap)
-        })?;
+        // Combinations of numbers of few bits have more bits, so only f32 is worth combining.
+        let form = if operands == Operands::F32 && kernel[1..] == [3, 3] {
+            Form::Tiles(winograd::pack([cout, cin], kernel[0], at)?)
+        } else {
+            Form::Pixels(Panels::pack(
+                KERNEL,
+                operands,
+                [cout, k],
+                |column, index| {
+                    let (tap, channel) = (index / cin, index % cin);
+                    at(column, channel * taps + tap)
+                },
+            )?)
+        };
         Ok(Self {
+            cout,
             cin,
             kernel,
-            panels,
+            form,
         })
     }
 
     /// Output channels.
     #[must_use]
     pub fn cout(&self) -> usize {
-        self.panels.n()
+        self.cout
     }
 
     /// Input channels.
@@ -114,7 +141,9 @@ impl PackedConv3d {
     /// Bytes of the packed weight, its padding included.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.panels.bytes()
+        match &self.form {
+            Form::Pixels(panels) | Form::Tiles(panels) => panels.bytes(),
+        }
     }
 }
 
@@ -170,19 +199,33 @@ impl Conv3d<'_> {
     /// As for [`Conv3d::run`].
     pub fn run_with(self, set: InstructionSet) -> Result<(), KernelError> {
         let pixels = self.check()?;
-        let product = Pixels {
+        let video = Video {
+            batch: self.batch,
             frames: self.frames,
             height: self.height,
             width: self.width,
-            cin: self.weight.cin,
-            cout: self.weight.cout(),
-            kernel: self.weight.kernel,
+            channels: self.weight.cin,
+            before: self.weight.kernel[0] - 1,
             x: self.x,
             cache: self.cache,
+        };
+        let added = Added {
+            channels: self.weight.cout(),
             bias: self.bias,
             residual: self.residual,
         };
-        multiply(set, pixels, &self.weight.panels, &product, self.y);
+        match &self.weight.form {
+            Form::Pixels(weight) => {
+                let kernel = self.weight.kernel;
+                let product = Pixels {
+                    video,
+                    kernel,
+                    added,
+                };
+                multiply(set, pixels, weight, &product, self.y);
+            }
+            Form::Tiles(weight) => winograd::convolve(set, &video, weight, &added, self.y),
+        }
         Ok(())
     }
 
@@ -208,75 +251,5 @@ impl Conv3d<'_> {
         check::optional_length(KERNEL, "residual", output, self.residual)?;
         check::length(KERNEL, "y", output, self.y.len())?;
         Ok(pixels)
-    }
-}
-
-/// The pixels of a convolution as rows of a matrix product.
-struct Pixels<'a> {
-    frames: usize,
-    height: usize,
-    width: usize,
-    cin: usize,
-    cout: usize,
-    kernel: [usize; 3],
-    x: &'a [f32],
-    cache: Option<&'a [f32]>,
-    bias: Option<&'a [f32]>,
-    residual: Option<&'a [f32]>,
-}
-
-impl Pixels<'_> {
-    /// The input channels under one tap of the kernel at a pixel, `None` outside the frame.
-    #[inline(always)]
-    fn under(&self, [b, frame, y, x]: [usize; 4], tap: usize) -> Option<&[f32]> {
-        let [kt, kh, kw] = self.kernel;
-        let (dt, dy, dx) = (tap / (kh * kw), tap / kw % kh, tap % kw);
-        let y = (y + dy).checked_sub(kh / 2).filter(|&y| y < self.height)?;
-        let x = (x + dx).checked_sub(kw / 2).filter(|&x| x < self.width)?;
-        let (frames, data) = match ((frame + dt).checked_sub(kt - 1), self.cache) {
-            (Some(own), _) => (b * self.frames + own, self.x),
-            (None, Some(cache)) => (b * (kt - 1) + frame + dt, cache),
-            (None, None) => (b * self.frames, self.x),
-        };
-        let pixel = (frames * self.height + y) * self.width + x;
-        Some(&data[pixel * self.cin..][..self.cin])
-    }
-}
-
-impl Product for Pixels<'_> {
-    fn pack(&self, row: usize, k: Range<usize>, out: &mut [f32]) {
-        let (line, x) = (row / self.width, row % self.width);
-        let (image, y) = (line / self.height, line % self.height);
-        let pixel = [image / self.frames, image % self.frames, y, x];
-        let (mut tap, mut channel) = (k.start / self.cin.max(1), k.start % self.cin.max(1));
-        let mut rest = out;
-        while !rest.is_empty() {
-            let count = rest.len().min(self.cin - channel);
-            let (out, behind) = rest.split_at_mut(count);
-            match self.under(pixel, tap) {
-                Some(channels) => out.copy_from_slice(&channels[channel..][..count]),
-                None => out.fill(0.0),
-            }
-            (rest, tap, channel) = (behind, tap + 1, 0);
-        }
-    }
-
-    fn finish(&self, row: usize, first: usize, sums: &mut [f32], y: &mut [f32]) {
-        let columns = first..first + y.len();
-        if let Some(bias) = self.bias {
-            add(sums, &bias[columns]);
-        }
-        if let Some(residual) = self.residual {
-            add(sums, &residual[row * self.cout + first..][..y.len()]);
-        }
-        y.copy_from_slice(sums);
-    }
-}
-
-multiversion! {
-    fn add(sums: &mut [f32], terms: &[f32]) {
-        for (sum, &term) in sums.iter_mut().zip(terms) {
-            *sum += term;
-        }
     }
 }
