@@ -105,11 +105,8 @@ fn of_call(call: &KernelCall, plan: &RankPlan, lane: &Lane) -> Result<usize, Run
             Ok(scratch.flatten().unwrap_or(0))
         }
         KernelCall::AttentionStep { shape, q, k, v, .. } => {
-            let Some(key) = route::attention(dtype(q.slot), *shape, [q, k, v], None) else {
-                return Ok(0);
-            };
-            let scratch = for_attention(lane, key)?;
-            Ok(scratch.map_or(0, |scratch| of_step(&key, scratch).1))
+            let key = route::attention(dtype(q.slot), *shape, [q, k, v], None);
+            key.map_or(Ok(0), |key| all_of_step(lane, key))
         }
         KernelCall::Conv3d {
             shape,
@@ -119,11 +116,7 @@ fn of_call(call: &KernelCall, plan: &RankPlan, lane: &Lane) -> Result<usize, Run
             ..
         } => {
             let key = route::conv(dtype(*x), *shape, bias.is_some(), residual.is_some());
-            let Some(key) = key else {
-                return Ok(0);
-            };
-            let scratch = for_conv(lane, key)?;
-            Ok(scratch.map_or(0, |scratch| of_conv(&key, scratch).1))
+            key.map_or(Ok(0), |key| all_of_conv(lane, key))
         }
         KernelCall::Linear { .. }
         | KernelCall::Attention { .. }
@@ -146,6 +139,16 @@ fn of_call(call: &KernelCall, plan: &RankPlan, lane: &Lane) -> Result<usize, Run
         | KernelCall::Advance { .. }
         | KernelCall::Noise { .. } => Ok(0),
     }
+}
+
+fn all_of_step(lane: &Lane, key: AttentionPlan) -> Result<usize, RuntimeError> {
+    let scratch = for_attention(lane, key)?;
+    Ok(scratch.map_or(0, |scratch| of_step(&key, scratch).1))
+}
+
+fn all_of_conv(lane: &Lane, key: ConvPlan) -> Result<usize, RuntimeError> {
+    let scratch = for_conv(lane, key)?;
+    Ok(scratch.map_or(0, |scratch| of_conv(&key, scratch).1))
 }
 
 #[cfg(test)]
