@@ -8,10 +8,11 @@
     python3 benches/gpu/validate.py
 
 1. Kernels: every kernel and every use of a library against the host, by the test programs.
-2. Parity: transformer and VAE reference cases and the demo model, f32 and 16 bits, against the CPU of the same program.
+2. Parity: transformer and VAE reference cases and the demo model against the CPU of the same program, f32 and 16 bits against
+   its f32, fp8 against its fp8; the demo video in every type against that of the CPU in f32.
 3. Ranks: 1, 2 and 4 ranks on the GPU give the same bits without a ring, the same numbers up to rounding with one.
 4. Times: products and attention of 5b alone; forward, guided step and decode of 2b and 5b at 49x480x720 with weights of
-   noise; a 5b step from files.
+   noise, in bf16 and fp8; a 5b step from files.
 5. Peers: torch's products and attention; diffusers eager and torch.compile at the same sizes; as far as both can be imported.
 
 NVIDIA's libraries are looked for among the packages of this Python as well. Every part has its share of the time, and what
@@ -32,13 +33,18 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDENS = ROOT / "tests" / "goldens"
 CONFIGS = ROOT / "models" / "configs"
 # Relative L2 error that rounding may make against the CPU in f32.
-LIMITS = {"f32": 1e-4, "f16": 5e-3, "bf16": 5e-2}
+# In fp8 against the CPU in fp8, whose activations have more bits, so that some of them are rounded to another neighbour here.
+LIMITS = {"f32": 1e-4, "f16": 5e-3, "bf16": 5e-2, "fp8": 5e-2}
+# Decibels of the demo video against that of the CPU in f32.
+LEAST_PSNR = {"f32": 55, "f16": 40, "bf16": 35, "fp8": 25}
+PROMPT = "a red circle moving right on a black background"
 # Rounding of one ring against another order of blocks.
 RING = 1e-5
 # Latent frames, rows and columns of 49x480x720.
@@ -57,7 +63,7 @@ def arguments():
     parser.add_argument("--terrace", type=Path, default=ROOT / "target" / "release" / "terrace")
     parser.add_argument("--suites", type=Path, default=ROOT / "target" / "release" / "deps", help="folder of the test programs")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--dtypes", default="f32,bf16", help="of f32, f16 and bf16, with commas")
+    parser.add_argument("--dtypes", default="f32,bf16,fp8", help="of f32, f16, bf16 and fp8, with commas")
     parser.add_argument("--presets", default="2b,5b", help="of models/configs, with commas")
     parser.add_argument("--runs", type=int, default=3, help="timed runs of each")
     parser.add_argument("--seconds", type=int, default=570, help="time for everything")
@@ -161,6 +167,45 @@ def error(found, expected):
     return wrong if math.isfinite(wrong) else math.inf
 
 
+def pixels(path):
+    """The bytes of the pixels of a png file of 8 bits per channel, RGB."""
+    content, at, data = path.read_bytes(), 8, b""
+    while at < len(content):
+        length, kind = struct.unpack(">I4s", content[at:at + 8])
+        chunk = content[at + 8:at + 8 + length]
+        if kind == b"IHDR":
+            width, height, *form = struct.unpack(">IIBBBBB", chunk)
+            if form != [8, 2, 0, 0, 0]:
+                raise ValueError(f"{path}: expected 8 bits of RGB, found {form}")
+        elif kind == b"IDAT":
+            data += chunk
+        at += length + 12
+    lines, size = zlib.decompress(data), 3 * width
+    above, out = bytearray(size), bytearray()
+    for line in range(height):
+        begin = line * (size + 1)
+        filtered, row = lines[begin], bytearray(lines[begin + 1:begin + 1 + size])
+        for i in range(size):
+            left, corner = (row[i - 3], above[i - 3]) if i >= 3 else (0, 0)
+            row[i] = (row[i] + predicted(filtered, left, above[i], corner)) % 256
+        out += row
+        above = row
+    return out
+
+
+def predicted(filtered, left, above, corner):
+    """What a filter of png takes from a byte."""
+    if filtered == 4:
+        distance = {value: abs(left + above - corner - value) for value in (corner, above, left)}
+        return min((left, above, corner), key=distance.get)
+    return (0, left, above, (left + above) // 2)[filtered]
+
+
+def psnr(found, expected):
+    wrong = sum((x - y) ** 2 for x, y in zip(found, expected, strict=True)) / len(expected)
+    return 10 * math.log10(255 ** 2 / wrong) if wrong else math.inf
+
+
 def noise(seed, *shape):
     source = random.Random(seed)
     return list(shape), [source.gauss(0, 1) for _ in range(math.prod(shape))]
@@ -194,7 +239,7 @@ def parts(folder):
             channels = json.loads(config.read_text())["latent_channels"]
             write_tensors(latents, {"latents": noise(3, 1, 3, channels, 6, 8)})
             yield f"decode {case.name}", ["decode", "--model", case, "--latents", latents]
-    yield "encode-text demo", ["encode-text", "--prompt", "a red circle moving right on a black background"]
+    yield "encode-text demo", ["encode-text", "--prompt", PROMPT]
 
 
 def suites(terrace, report):
@@ -230,16 +275,25 @@ def suites(terrace, report):
 def parity(terrace, report, folder):
     """All cases side by side; each has files of its own."""
     def case(number, name, command):
-        expected = folder / f"cpu-{number}.safetensors"
-        if report.step(name, lambda: terrace.call(*command, "--output", expected)) is None:
+        expected = {dtype: folder / f"cpu-{number}-{dtype}.safetensors" for dtype in ("f32", "fp8")}
+
+        def on_cpu():
+            for dtype, output in expected.items():
+                terrace.call(*command, "--output", output, "--dtype", dtype)
+            return expected
+
+        if report.step(name, on_cpu) is None:
             return
         for dtype in terrace.args.dtypes.split(","):
             found = folder / f"gpu-{number}-{dtype}.safetensors"
 
             def compare():
                 terrace.call(*command, "--output", found, "--device", terrace.args.device, "--dtype", dtype)
-                wrong = error(read_tensor(found), read_tensor(expected))
-                report.add(f"{name} {dtype}", f"{wrong:.1e}", f"at most {LIMITS[dtype]:.0e}", wrong <= LIMITS[dtype])
+                wrong = error(read_tensor(found), read_tensor(expected["fp8" if dtype == "fp8" else "f32"]))
+                note = f"at most {LIMITS[dtype]:.0e}"
+                if dtype == "fp8":
+                    note += f"; {error(read_tensor(found), read_tensor(expected['f32'])):.1e} against f32"
+                report.add(f"{name} {dtype}", f"{wrong:.1e}", note, wrong <= LIMITS[dtype])
 
             report.step(f"{name} {dtype}", compare)
 
@@ -248,21 +302,26 @@ def parity(terrace, report, folder):
 
 
 def generation(terrace, report, folder):
-    """The demo's latents after some steps, the later ones repeated from a record, against the CPU in f32."""
+    """The demo's latents after some steps, the later ones repeated from a record, against the CPU: in f32, or in fp8; and
+    its video against that of the CPU in f32."""
     def run(device, dtype):
-        latents = folder / f"latents-{device}-{dtype}.safetensors".replace(":", "-")
-        terrace.call("generate", "--prompt", "a red circle moving right on a black background", "--num-inference-steps", 6,
-                     "--device", device, "--dtype", dtype, "--output", folder / f"{device}-{dtype}.gif".replace(":", "-"),
-                     "--save-latents", latents)
-        return read_tensor(latents)
+        name = f"{device}-{dtype}".replace(":", "-")
+        latents, frames = folder / f"latents-{name}.safetensors", folder / f"frames-{name}"
+        frames.mkdir()
+        terrace.call("generate", "--prompt", PROMPT, "--num-inference-steps", 6, "--device", device, "--dtype", dtype,
+                     "--output", frames, "--save-latents", latents)
+        return read_tensor(latents), b"".join(pixels(path) for path in sorted(frames.iterdir()))
 
-    expected = report.step("demo video", lambda: run("cpu", "f32"))
+    expected = report.step("demo video", lambda: {dtype: run("cpu", dtype) for dtype in ("f32", "fp8")})
     for dtype in terrace.args.dtypes.split(",") if expected is not None else []:
-        wrong = report.step(f"demo video {dtype}", lambda: error(run(terrace.args.device, dtype), expected))
-        if wrong is not None:
+        found = report.step(f"demo video {dtype}", lambda: run(terrace.args.device, dtype))
+        if found is not None:
+            wrong = error(found[0], expected["fp8" if dtype == "fp8" else "f32"][0])
             # Errors grow from step to step.
             limit = 4 * LIMITS[dtype]
             report.add(f"demo video, 6 steps, {dtype}", f"{wrong:.1e}", f"at most {limit:.0e}", wrong <= limit)
+            decibels, least = psnr(found[1], expected["f32"][1]), LEAST_PSNR[dtype]
+            report.add(f"demo video, 6 steps, {dtype}", f"{decibels:.1f} dB", f"at least {least} dB", decibels >= least)
 
 
 def ranks(terrace, report, folder):
@@ -297,25 +356,30 @@ def ranks(terrace, report, folder):
 
 def times(terrace, report):
     """Seconds and TFLOP/s of what is measured, weights being noise."""
-    device = ["--device", terrace.args.device, "--dtype", "bf16"]
+    def measure(name, *words, dtypes=("bf16", "fp8")):
+        for dtype in dtypes:
+            what = f"{name}, {dtype}"
+            device = ["--device", terrace.args.device, "--dtype", dtype]
+            found = report.step(what, lambda: terrace.bench(*words, *device))
+            if found is not None:
+                seconds = found["median_seconds"]
+                report.add(what, f"{seconds:.4f} s", f"{found['flops'] / seconds / 1e12:.0f} TFLOP/s")
 
-    def measure(name, *words):
-        found = report.step(name, lambda: terrace.bench(*words, *device))
-        if found is not None:
-            seconds = found["median_seconds"]
-            report.add(name, f"{seconds:.4f} s", f"{found['flops'] / seconds / 1e12:.0f} TFLOP/s")
+    alone = ("bf16",)
 
     for rows, k, n in GEMMS:
         measure(f"product {rows} x {k} x {n}", "gemm", "--rows", rows, "--k", k, "--n", n)
-    measure(f"attention {TOKENS} x {HEADS} x {HEAD_DIM}", "attention", "--tokens", TOKENS, "--heads", HEADS, "--head-dim", HEAD_DIM)
+    size = ["--tokens", TOKENS, "--heads", HEADS, "--head-dim", HEAD_DIM]
+    measure(f"attention {TOKENS} x {HEADS} x {HEAD_DIM}", "attention", *size, dtypes=alone)
     latents = ["--latent-frames", LATENTS[0], "--latent-height", LATENTS[1], "--latent-width", LATENTS[2]]
-    measure("decode 49x480x720", "decode", *latents)
+    measure("decode 49x480x720", "decode", *latents, dtypes=alone)
     for preset in terrace.args.presets.split(","):
         config = json.loads((CONFIGS / f"transformer-{preset}.json").read_text())
         size = ["--preset", preset, "--layers", config["num_layers"], "--num-frames", 49]
         measure(f"forward {preset} 49x480x720", "forward", *size)
         for count in (1, 2, 4):
-            measure(f"guided step {preset} 49x480x720, {count} ranks", "step", *size, "--num-gpus", count)
+            measure(f"guided step {preset} 49x480x720, {count} ranks", "step", *size, "--num-gpus", count,
+                    dtypes=("bf16", "fp8") if count == 1 else alone)
 
 
 def from_files(terrace, report, folder):

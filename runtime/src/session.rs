@@ -183,7 +183,8 @@ impl Session {
         let mut seats = Vec::new();
         for &rank in &hall.ranks {
             let own = plan.ranks.get(rank.0);
-            let memory = backend.allocate(rank, own.ok_or(ResolveFault::NoRank { rank })?)?;
+            let own = own.ok_or(ResolveFault::NoRank { rank })?;
+            let memory = backend.allocate(rank, own, &plan.weights)?;
             let lane = backend.lane(rank, &memory, threads)?;
             seats.push(Seat { rank, memory, lane });
         }

@@ -106,6 +106,7 @@ impl Draft {
     fn new(graph: &str, precision: Precision, shape: &[usize]) -> Result<Self, Error> {
         let activations = match precision.into() {
             dtype @ (DType::F16 | DType::Bf16) => dtype,
+            DType::F8E4M3 => DType::Bf16,
             _ => DType::F32,
         };
         let mut draft = Self {

@@ -220,7 +220,7 @@ fn rounded_forward(dtype: &str, ranks: &str) -> (Vec<f32>, f64) {
 #[test]
 fn rounded_products_are_close_and_do_not_depend_on_the_ranks() {
     let mut last = 1e-5;
-    for (dtype, largest) in [("bf16", 1e-2), ("int8", 4e-2)] {
+    for (dtype, largest) in [("bf16", 1e-2), ("int8", 4e-2), ("fp8", 4e-2)] {
         let (sample, error) = rounded_forward(dtype, "1");
         assert!((last..largest).contains(&error), "{dtype}: {error}");
         assert!(rounded_forward(dtype, "3").0 == sample, "{dtype}");

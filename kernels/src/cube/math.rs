@@ -71,6 +71,25 @@ pub(super) fn cube_sum(value: f32, #[comptime] units: usize) -> f32 {
     sum
 }
 
+/// The largest `value` of the units of a cube of `units` units, a power of two, for all of them.
+#[cube]
+pub(super) fn cube_max(value: u32, #[comptime] units: usize) -> u32 {
+    let mut lanes = SharedMemory::<u32>::new(units);
+    lanes[UNIT_POS as usize] = value;
+    sync_cube();
+    let mut half = comptime!(units as u32 / 2).runtime();
+    while half > 0 {
+        if UNIT_POS < half {
+            let other = lanes[(UNIT_POS + half) as usize];
+            let own = lanes[UNIT_POS as usize];
+            lanes[UNIT_POS as usize] = select(other > own, other, own);
+        }
+        sync_cube();
+        half /= 2;
+    }
+    lanes[0]
+}
+
 /// Sine of an angle, or its cosine, to about 1e-7 for angles up to 8192: devices promise little beyond
 /// a turn. Quarter turns are taken off in three parts whose multiples are exact (Cody and Waite).
 #[cube]

@@ -30,7 +30,8 @@ pub use event::Event;
 pub use fault::CudaFault;
 pub use library::Library;
 pub use matmul::{
-    ALIGNMENT, Blas, Product, ProductEpilogue, ProductKind, ProductOperands, WORKSPACE,
+    ALIGNMENT, Blas, Factors, Product, ProductEpilogue, ProductKind, ProductOperands, Scales,
+    WORKSPACE,
 };
 pub use memory::{DeviceAddress, DeviceMemory, PinnedMemory};
 pub use nccl::{Communicator, Message, UniqueId};

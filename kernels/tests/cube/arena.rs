@@ -113,7 +113,8 @@ impl Loaded {
         }
     }
 
-    /// Runs the calls, checks that only `written` changed, and returns its values.
+    /// Runs the calls, checks that only `written` changed, and returns its values, words as the f32 of
+    /// their bits.
     pub fn run(&self, calls: Result<Vec<Call<Buffer>>, KernelError>, written: Region) -> Vec<f32> {
         self.run_with(calls, None, written)
     }
@@ -164,7 +165,9 @@ fn floats(element: Element, bytes: &[u8]) -> Vec<f32> {
         Element::Bf16 => chunks
             .map(|b| bf16::from_le_bytes(b.try_into().unwrap()).to_f32())
             .collect(),
-        Element::U32 => panic!("{element} values are words"),
+        Element::U32 => chunks
+            .map(|b| f32::from_bits(u32::from_le_bytes(b.try_into().unwrap())))
+            .collect(),
     }
 }
 

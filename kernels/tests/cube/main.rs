@@ -22,5 +22,6 @@ mod group_norm;
 mod linear;
 mod norm;
 mod qk_norm_rope;
+mod quantize;
 mod refusals;
 mod sampler;

@@ -9,6 +9,7 @@ mod common;
 
 mod attention;
 mod conv;
+mod fp8;
 mod gpu;
 mod memory;
 mod product;

@@ -3,7 +3,8 @@
 use crate::common::values;
 use crate::gpu::{FLOATS, close, get, gpu, poison, put, rounded};
 use terrace_kernels::cuda::{
-    Blas, DeviceAddress, Float, Priority, ProductEpilogue, ProductKind, ProductOperands, WORKSPACE,
+    Blas, DeviceAddress, Factors, Float, Priority, ProductEpilogue, ProductKind, ProductOperands,
+    WORKSPACE,
 };
 
 const K: usize = 192;
@@ -66,6 +67,7 @@ fn product(float: Float, epilogue: ProductEpilogue, rows: usize, from: &[Vec<f32
     let kind = ProductKind {
         k: K,
         n: N,
+        factors: Factors::OfResult,
         element: float,
         epilogue,
     };
@@ -78,6 +80,7 @@ fn product(float: Float, epilogue: ProductEpilogue, rows: usize, from: &[Vec<f32
         weight: weight.address(),
         bias: with_bias,
         y: y.address(),
+        scales: None,
         workspace: workspace.address(),
     };
     let stream = gpu().stream(Priority::Normal).unwrap();

@@ -141,6 +141,14 @@ impl Maker<'_> {
             x,
         };
         calls.push(gelu.calls(on));
+        let quantize = QuantizeRows {
+            rows: ROWS,
+            width: WIDTH,
+            x: self.x(ROWS * WIDTH),
+            codes: self.of(Element::U32, ROWS * WIDTH / 4),
+            scales: self.f(ROWS),
+        };
+        calls.push(quantize.calls(on));
         calls
     }
 

@@ -213,11 +213,17 @@ pub trait Backend: Send + Sync + 'static {
     /// When a stored tensor is missing or does not fit the weight.
     fn load(&self, checkpoint: &Checkpoint, weight: &Weight) -> Result<Self::Weight, RuntimeError>;
 
-    /// Allocates the zeroed arena and state of a rank and checks that its buffers lie inside.
+    /// Allocates the zeroed arena and state of a rank and checks that its buffers lie inside. `weights` are
+    /// those of the whole plan.
     ///
     /// # Errors
     /// When memory runs out or a buffer lies outside its region.
-    fn allocate(&self, rank: Rank, plan: &RankPlan) -> Result<Self::Memory, RuntimeError>;
+    fn allocate(
+        &self,
+        rank: Rank,
+        plan: &RankPlan,
+        weights: &[Weight],
+    ) -> Result<Self::Memory, RuntimeError>;
 
     /// The view of a buffer, or `None` when the rank has no such buffer.
     fn view(&self, memory: &Self::Memory, buffer: BufferId) -> Option<View>;

@@ -2,14 +2,15 @@
 //!
 //! Invariant: a descriptor that products share is never changed.
 
-use super::{ALIGNMENT, ProductEpilogue, ProductKind, WORKSPACE, failed};
+use super::{ALIGNMENT, Factors, ProductEpilogue, ProductKind, Scales, WORKSPACE, failed};
 use crate::cuda::element::Float;
 use crate::cuda::fault::CudaFault;
 use crate::cuda::memory::DeviceAddress;
 use cudarc::cublaslt::result as lt;
 use cudarc::cublaslt::sys::{
     self, cublasComputeType_t, cublasLtEpilogue_t, cublasLtMatmulDescAttributes_t as Attribute,
-    cublasLtMatmulPreferenceAttributes_t as Preference, cudaDataType,
+    cublasLtMatmulMatrixScale_t as ScaleMode, cublasLtMatmulPreferenceAttributes_t as Preference,
+    cudaDataType,
 };
 
 /// `CUBLAS_OP_T` of cublas.h.
@@ -30,14 +31,20 @@ impl Layout {
         let ProductKind {
             k,
             n,
+            factors,
             element,
             epilogue,
         } = kind;
+        let result = data_type(element);
+        let factor = match factors {
+            Factors::OfResult => result,
+            Factors::F8E4M3 => cudaDataType::CUDA_R_8F_E4M3,
+        };
         Ok(Self {
             operation: Operation::new(element, epilogue)?,
-            weight: Matrix::new(element, k, n)?,
-            x: Matrix::new(element, k, rows)?,
-            y: Matrix::new(element, n, rows)?,
+            weight: Matrix::new(factor, k, n)?,
+            x: Matrix::new(factor, k, rows)?,
+            y: Matrix::new(result, n, rows)?,
         })
     }
 }
@@ -84,6 +91,18 @@ impl Operation {
         self.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias.0)
     }
 
+    /// The scale of an element of the result is that of its column, a row of `W`, times that of its row.
+    pub(super) fn set_scales(&self, scales: Scales) -> Result<(), CudaFault> {
+        let mode = ScaleMode::CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
+        self.set(Attribute::CUBLASLT_MATMUL_DESC_A_SCALE_MODE, &mode)?;
+        self.set(Attribute::CUBLASLT_MATMUL_DESC_B_SCALE_MODE, &mode)?;
+        self.set(
+            Attribute::CUBLASLT_MATMUL_DESC_A_SCALE_POINTER,
+            &scales.weight.0,
+        )?;
+        self.set(Attribute::CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &scales.x.0)
+    }
+
     fn set<T>(&self, attribute: Attribute, value: &T) -> Result<(), CudaFault> {
         let value: *const T = value;
         // SAFETY: the descriptor is alive; the library copies as many bytes as the value has.
@@ -111,9 +130,9 @@ unsafe impl Sync for Matrix {}
 
 impl Matrix {
     /// `rows` are dense in memory.
-    fn new(element: Float, rows: usize, columns: usize) -> Result<Self, CudaFault> {
+    fn new(element: cudaDataType, rows: usize, columns: usize) -> Result<Self, CudaFault> {
         let (rows, columns) = (rows as u64, columns as u64);
-        lt::create_matrix_layout(data_type(element), rows, columns, rows.cast_signed())
+        lt::create_matrix_layout(element, rows, columns, rows.cast_signed())
             .map(Self)
             .map_err(|error| failed("cublasLtMatrixLayoutCreate", error))
     }
@@ -188,7 +207,9 @@ const fn data_type(element: Float) -> cudaDataType {
 
 #[cfg(test)]
 mod tests {
-    use super::{DeviceAddress, Layout, Preferences, ProductEpilogue, ProductKind};
+    use super::{
+        DeviceAddress, Factors, Layout, Preferences, ProductEpilogue, ProductKind, Scales,
+    };
     use crate::cuda::element::Float;
 
     #[test]
@@ -206,6 +227,7 @@ mod tests {
                 let kind = ProductKind {
                     k,
                     n,
+                    factors: Factors::OfResult,
                     element,
                     epilogue,
                 };
@@ -213,6 +235,26 @@ mod tests {
                 let bias = DeviceAddress(256);
                 layout.operation.set_bias(epilogue, bias).unwrap();
             }
+        }
+    }
+
+    #[test]
+    #[ignore = "needs cublasLt: `.ci/cuda --libraries` brings it"]
+    fn cublaslt_takes_the_description_of_a_scaled_product() {
+        for element in [Float::F16, Float::Bf16] {
+            let kind = ProductKind {
+                k: 64,
+                n: 48,
+                factors: Factors::F8E4M3,
+                element,
+                epilogue: ProductEpilogue::Bias,
+            };
+            let layout = Layout::new(kind, 5).unwrap();
+            let scales = Scales {
+                x: DeviceAddress(256),
+                weight: DeviceAddress(512),
+            };
+            layout.operation.set_scales(scales).unwrap();
         }
     }
 }

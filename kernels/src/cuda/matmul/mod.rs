@@ -2,7 +2,9 @@
 //!
 //! A [`Product`] is prepared once, with all descriptors, and queued as often as needed. One algorithm
 //! serves a weight whatever the number of rows, and none divides `k` between blocks, so a row's bits do
-//! not depend on how the rows were cut. f32 operands are multiplied in f32, never in TF32.
+//! not depend on how the rows were cut. f32 operands are multiplied in f32, never in TF32; FP8 ones with
+//! a scale for each row, and with sums that are moved to full precision often enough (cublasLt's fast
+//! accumulation, which is less exact, stays off).
 //!
 //! Refused: operands that do not begin at a multiple of 16 bytes, and sizes for which cublasLt has
 //! nothing; callers have another kernel for those.
@@ -49,6 +51,16 @@ pub enum ProductEpilogue {
     BiasGeluTanh,
 }
 
+/// What is multiplied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Factors {
+    /// Numbers of the type of the result.
+    OfResult,
+    /// Codes of FP8 E4M3 with an f32 scale for each row of `x` and of `W`; `k` and `n` are multiples of
+    /// [`ALIGNMENT`], and the result has 16 bits.
+    F8E4M3,
+}
+
 /// What an algorithm is chosen by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ProductKind {
@@ -56,7 +68,9 @@ pub struct ProductKind {
     pub k: usize,
     /// Columns of `y`.
     pub n: usize,
-    /// Element type of `x`, `W`, the bias and `y`; sums are f32.
+    /// What `x` and `W` hold.
+    pub factors: Factors,
+    /// Element type of the bias and `y`; sums are f32.
     pub element: Float,
     /// What follows the product.
     pub epilogue: ProductEpilogue,
@@ -73,8 +87,19 @@ pub struct ProductOperands {
     pub bias: DeviceAddress,
     /// `[rows, n]`; apart from all others.
     pub y: DeviceAddress,
+    /// `[rows]` and `[n]`, f32, for FP8.
+    pub scales: Option<Scales>,
     /// [`WORKSPACE`] bytes.
     pub workspace: DeviceAddress,
+}
+
+/// Where the scales of a product lie.
+#[derive(Clone, Copy, Debug)]
+pub struct Scales {
+    /// Those of the rows of `x`.
+    pub x: DeviceAddress,
+    /// Those of the rows of `W`.
+    pub weight: DeviceAddress,
 }
 
 /// cublasLt on one device, with the algorithms chosen so far.
@@ -143,15 +168,29 @@ impl Blas {
     ) -> Result<Product, CudaFault> {
         self.handle.device.bind()?;
         let ProductOperands {
-            x, weight, bias, y, ..
+            x,
+            weight,
+            bias,
+            y,
+            scales,
+            ..
         } = operands;
-        let starts = [x, weight, bias, y];
-        if starts.iter().any(|a| !a.0.is_multiple_of(ALIGNMENT as u64)) {
+        let of_scales = scales.map(|scales| [scales.x, scales.weight]);
+        let mut starts = [x, weight, bias, y]
+            .into_iter()
+            .chain(of_scales.into_iter().flatten());
+        if starts.any(|a| !a.0.is_multiple_of(ALIGNMENT as u64)) {
             return Err(unsupported(kind, "an operand is not aligned to 16 bytes"));
+        }
+        if scales.is_some() != (kind.factors == Factors::F8E4M3) {
+            return Err(unsupported(kind, "FP8 has scales, other types have none"));
         }
         let algorithm = self.algorithm(kind)?;
         let layout = Layout::new(kind, rows)?;
         layout.operation.set_bias(kind.epilogue, bias)?;
+        if let Some(scales) = scales {
+            layout.operation.set_scales(scales)?;
+        }
         self.check(kind, &layout, &algorithm)?;
         Ok(Product {
             handle: Arc::clone(&self.handle),
@@ -182,6 +221,12 @@ impl Blas {
         // Some versions name nothing for a bias that is nowhere; only the alignment of the address counts.
         let somewhere = DeviceAddress(ALIGNMENT as u64);
         layout.operation.set_bias(kind.epilogue, somewhere)?;
+        if kind.factors == Factors::F8E4M3 {
+            layout.operation.set_scales(Scales {
+                x: somewhere,
+                weight: somewhere,
+            })?;
+        }
         let preference = Preferences::new()?;
         let mut found =
             [const { MaybeUninit::<cublasLtMatmulHeuristicResult_t>::uninit() }; CANDIDATES];
@@ -341,8 +386,15 @@ fn unsupported(kind: ProductKind, reason: &str) -> CudaFault {
     CudaFault::Unsupported {
         library: Library::CublasLt,
         operation: format!(
-            "a product of k={} and n={} in {} with epilogue {:?}",
-            kind.k, kind.n, kind.element, kind.epilogue
+            "a product of k={} and n={} in {}{} with epilogue {:?}",
+            kind.k,
+            kind.n,
+            match kind.factors {
+                Factors::OfResult => "",
+                Factors::F8E4M3 => "FP8 with scales of rows (compute capability 9.0 alone) to ",
+            },
+            kind.element,
+            kind.epilogue
         ),
         reason: reason.to_owned(),
     }

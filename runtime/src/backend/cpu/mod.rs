@@ -68,7 +68,12 @@ impl Backend for Cpu {
         LoadedWeight::load(checkpoint, weight)
     }
 
-    fn allocate(&self, rank: Rank, plan: &RankPlan) -> Result<Self::Memory, RuntimeError> {
+    fn allocate(
+        &self,
+        rank: Rank,
+        plan: &RankPlan,
+        _: &[Weight],
+    ) -> Result<Self::Memory, RuntimeError> {
         CpuMemory::allocate(rank, plan).map(Arc::new)
     }
 

@@ -6,8 +6,9 @@
 
 use super::super::args;
 use super::copy::address;
+use super::fp8;
 use super::memory::{CudaMemory, Places, at};
-use super::need::{for_attention, for_conv, of_conv, of_step, served};
+use super::need::{for_attention, for_conv, of_conv, of_product, of_step, served};
 use super::route::{self, ProductRoute, Rest};
 use super::weight::CudaWeight;
 use crate::RuntimeError;
@@ -21,7 +22,7 @@ use terrace_kernels::cube::{
 };
 use terrace_kernels::cuda::{
     Attention, AttentionOperands, AttentionPlan, Conv, ConvOperands, ConvPlan, CudaBuffer,
-    CudaLaunch, DeviceAddress, DeviceMemory, Float, Product, ProductKind, ProductOperands,
+    CudaLaunch, DeviceAddress, DeviceMemory, Factors, Float, Product, ProductKind, ProductOperands,
 };
 use terrace_plan::{AttentionShape, DType, Epilogue, Heads, KernelCall, Stage};
 
@@ -39,7 +40,7 @@ pub struct CudaCall {
 
 /// One entry of the queue.
 #[derive(Debug)]
-enum Part {
+pub(super) enum Part {
     Kernel(CudaLaunch),
     Product(Product),
     Attention(Attention),
@@ -96,15 +97,15 @@ pub(super) fn prepare(
     })
 }
 
-type Parts = Result<Vec<Part>, RuntimeError>;
+pub(super) type Parts = Result<Vec<Part>, RuntimeError>;
 
 /// The operands of one call by their names.
-type Operands<'a> = Resolved<'a, CudaWeight>;
+pub(super) type Operands<'a> = Resolved<'a, CudaWeight>;
 
 /// Makes the parts of one call.
-struct Maker<'a> {
-    places: Places<'a>,
-    memory: &'a CudaMemory,
+pub(super) struct Maker<'a> {
+    pub(super) places: Places<'a>,
+    pub(super) memory: &'a CudaMemory,
     gpu: usize,
     weights: &'a [Arc<CudaWeight>],
 }
@@ -173,7 +174,7 @@ impl Maker<'_> {
         self.queued(&cube::calls(&binder, device, call)?)
     }
 
-    fn queued(&self, calls: &[Call<CudaBuffer>]) -> Parts {
+    pub(super) fn queued(&self, calls: &[Call<CudaBuffer>]) -> Parts {
         let queue = self.memory.lane().queue();
         let launches = calls
             .iter()
@@ -199,36 +200,56 @@ impl Maker<'_> {
         let with_bias = bias.is_some();
         let route = route::product(x.dtype(), weight.dtype(), [*k, *n], epilogue, with_bias);
         let Some(route) = route else {
+            fp8::refuse(weight.dtype(), x.dtype())?;
             return self.kernels(call);
         };
         if *rows == 0 {
             return Ok(Vec::new());
         }
+        let weight = weight.on(self.gpu)?;
         let bias = on
             .weight("bias")
             .map(|bias| bias.on(self.gpu)?.vector(route.element));
+        let ([codes, scales, product], bytes) = of_product(&route, [*rows, *k, *n]);
+        let scratch = self.memory.scratch(bytes)?;
         let product = match route.rest {
-            Rest::Residual => self.memory.scratch(rows * n * route.element.bytes())?,
-            Rest::Nothing | Rest::Gelu | Rest::Silu => address(y),
+            Rest::Residual => scratch.plus(product),
+            Rest::Nothing | Rest::Gelu | Rest::GeluTanh | Rest::Silu => address(y),
+        };
+        let (mut parts, x, scales) = match route.factors {
+            Factors::OfResult => (Vec::new(), address(x), None),
+            Factors::F8E4M3 => {
+                let to = [codes, scales].map(|part| scratch.plus(part));
+                let scales = fp8::scales(to[1], weight)?;
+                (self.quantized(&on, [*rows, *k], to)?, to[0], Some(scales))
+            }
         };
         let operands = ProductOperands {
-            x: address(x),
-            weight: weight.on(self.gpu)?.address(),
+            x,
+            weight: weight.address(),
             bias: bias.transpose()?.unwrap_or(DeviceAddress(0)),
             y: product,
+            scales,
             workspace: self.memory.product_scratch(),
         };
         let kind = ProductKind {
             k: *k,
             n: *n,
+            factors: route.factors,
             element: route.element,
             epilogue: route.epilogue,
         };
         let blas = self.memory.lane().gpu().blas();
-        let Some(prepared) = served(blas.prepare(kind, *rows, operands))? else {
+        let prepared = blas.prepare(kind, *rows, operands);
+        let prepared = match route.factors {
+            Factors::OfResult => served(prepared)?,
+            // No other kernel multiplies codes.
+            Factors::F8E4M3 => Some(prepared?),
+        };
+        let Some(prepared) = prepared else {
             return self.kernels(call);
         };
-        let mut parts = vec![Part::Product(prepared)];
+        parts.push(Part::Product(prepared));
         parts.extend(self.rest(&on, epilogue, [*rows, *n], route, product)?);
         Ok(parts)
     }
@@ -252,6 +273,7 @@ impl Maker<'_> {
         let calls = match (route.rest, epilogue) {
             (Rest::Nothing, _) => Vec::new(),
             (Rest::Gelu, _) => in_place(Function::Gelu).calls(device)?,
+            (Rest::GeluTanh, _) => in_place(Function::GeluTanh).calls(device)?,
             (Rest::Silu, _) => in_place(Function::Silu).calls(device)?,
             (
                 Rest::Residual,

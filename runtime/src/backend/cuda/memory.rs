@@ -16,7 +16,7 @@ use terrace_kernels::cube::{Element, Operand};
 use terrace_kernels::cuda::{
     CudaBuffer, CudaFault, CudaQueue, DeviceAddress, DeviceMemory, WORKSPACE,
 };
-use terrace_plan::{BufferId, Rank, RankPlan, Region};
+use terrace_plan::{BufferId, Rank, RankPlan, Region, Weight};
 
 /// Bytes at whose multiples buffers of kernels begin.
 const ALIGNMENT: usize = 16;
@@ -38,9 +38,10 @@ impl CudaMemory {
         lane: Arc<Lane>,
         rank: Rank,
         plan: &RankPlan,
+        weights: &[Weight],
     ) -> Result<Self, RuntimeError> {
         let device = lane.gpu().device();
-        let extra = scratch(plan, &lane)?.saturating_add(WORKSPACE);
+        let extra = scratch(plan, weights, &lane)?.saturating_add(WORKSPACE);
         let regions = [plan.arena_bytes, plan.state_bytes, extra];
         let what = format!(
             "rank {rank} ({} bytes of activations, {} of state, {} of scratch)",

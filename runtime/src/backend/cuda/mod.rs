@@ -10,6 +10,7 @@
 //! that do not reach each other's memory, plans that need more memory than is free, i8 products.
 
 mod copy;
+mod fp8;
 mod gpu;
 mod lane;
 mod launch;
@@ -124,13 +125,18 @@ impl Backend for Cuda {
         CudaWeight::load(&self.gpus, checkpoint, weight)
     }
 
-    fn allocate(&self, rank: Rank, plan: &RankPlan) -> Result<OnGpu, RuntimeError> {
+    fn allocate(
+        &self,
+        rank: Rank,
+        plan: &RankPlan,
+        weights: &[Weight],
+    ) -> Result<OnGpu, RuntimeError> {
         let gpu = self.gpu_of(rank);
         let found = self.gpus.len();
         let here = self.gpus.get(gpu);
         let here = here.ok_or(crate::ResolveFault::NoCopy { gpu, found })?;
         let lane = Arc::new(CudaLane::new(here)?);
-        let memory = Arc::new(CudaMemory::allocate(lane, rank, plan)?);
+        let memory = Arc::new(CudaMemory::allocate(lane, rank, plan, weights)?);
         Ok(OnGpu { memory, gpu })
     }
 

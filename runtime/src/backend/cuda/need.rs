@@ -5,10 +5,10 @@
 //! cuDNN has no plan is left to the kernels of `terrace-kernels`, which need none.
 
 use super::lane::Lane;
-use super::route;
+use super::route::{self, ProductRoute, Rest};
 use crate::RuntimeError;
-use terrace_kernels::cuda::{AttentionPlan, ConvPlan, CudaFault};
-use terrace_plan::{Action, DType, Epilogue, KernelCall, RankPlan, Slot};
+use terrace_kernels::cuda::{AttentionPlan, ConvPlan, CudaFault, Factors};
+use terrace_plan::{Action, DType, KernelCall, RankPlan, Slot, Weight};
 
 /// Bytes at whose multiples the parts of the scratch of a call begin.
 const ALIGNMENT: usize = 256;
@@ -49,6 +49,24 @@ pub(super) fn for_conv(lane: &Lane, key: ConvPlan) -> Result<Option<usize>, Runt
     served(lane.dnn()?.conv_workspace(key))
 }
 
+/// Codes and scales of the rows of a product in FP8, and the product itself where it is not the result.
+/// `sizes`: `rows`, `k`, `n`.
+pub(super) fn of_product(route: &ProductRoute, sizes: [usize; 3]) -> ([usize; 3], usize) {
+    let [rows, k, n] = sizes;
+    let (codes, scales) = match route.factors {
+        Factors::OfResult => (0, 0),
+        Factors::F8E4M3 => (
+            rows.saturating_mul(k),
+            rows.saturating_mul(size_of::<f32>()),
+        ),
+    };
+    let product = match route.rest {
+        Rest::Residual => rows.saturating_mul(n).saturating_mul(route.element.bytes()),
+        Rest::Nothing | Rest::Gelu | Rest::GeluTanh | Rest::Silu => 0,
+    };
+    parts([codes, scales, product])
+}
+
 /// Result, log-sum-exp and scratch of cuDNN of a step of attention.
 pub(super) fn of_step(plan: &AttentionPlan, workspace: usize) -> ([usize; 3], usize) {
     let rows = plan.batch * plan.heads * plan.q_rows;
@@ -71,27 +89,45 @@ pub(super) fn of_conv(plan: &ConvPlan, workspace: usize) -> ([usize; 2], usize) 
 }
 
 /// Bytes that the largest need of any call of `plan` takes.
-pub(super) fn scratch(plan: &RankPlan, lane: &Lane) -> Result<usize, RuntimeError> {
+pub(super) fn scratch(
+    plan: &RankPlan,
+    weights: &[Weight],
+    lane: &Lane,
+) -> Result<usize, RuntimeError> {
     let mut most = 0;
     for step in plan.init.iter().chain(&plan.steps) {
         if let Action::Launch(call) = &step.action {
-            most = most.max(of_call(call, plan, lane)?);
+            most = most.max(of_call(call, plan, weights, lane)?);
         }
     }
     Ok(most)
 }
 
-fn of_call(call: &KernelCall, plan: &RankPlan, lane: &Lane) -> Result<usize, RuntimeError> {
+fn of_call(
+    call: &KernelCall,
+    plan: &RankPlan,
+    weights: &[Weight],
+    lane: &Lane,
+) -> Result<usize, RuntimeError> {
     let buffer = |slot: Slot| plan.buffers.get(slot.buffer.0);
     let dtype = |slot| buffer(slot).map_or(DType::F32, |buffer| buffer.dtype);
     match call {
         KernelCall::Linear {
             rows,
+            k,
             n,
             x,
-            epilogue: Epilogue::Residual { .. },
+            weight,
+            bias,
+            epilogue,
             ..
-        } => Ok(rows.saturating_mul(*n).saturating_mul(dtype(*x).bytes())),
+        } => {
+            let stored = weights
+                .get(weight.0)
+                .map_or(DType::F32, |weight| weight.dtype);
+            let route = route::product(dtype(*x), stored, [*k, *n], epilogue, bias.is_some());
+            Ok(route.map_or(0, |route| of_product(&route, [*rows, *k, *n]).1))
+        }
         KernelCall::Attention {
             shape,
             q,
@@ -118,8 +154,7 @@ fn of_call(call: &KernelCall, plan: &RankPlan, lane: &Lane) -> Result<usize, Run
             let key = route::conv(dtype(*x), *shape, bias.is_some(), residual.is_some());
             key.map_or(Ok(0), |key| all_of_conv(lane, key))
         }
-        KernelCall::Linear { .. }
-        | KernelCall::Attention { .. }
+        KernelCall::Attention { .. }
         | KernelCall::Cast { .. }
         | KernelCall::NormModulate { .. }
         | KernelCall::GateAdd { .. }

@@ -4,7 +4,7 @@
 //! or where operands lie, so that it is the same on every rank and for every cut.
 
 use terrace_kernels::cuda::{
-    ALIGNMENT, AttentionPlan, ConvPlan, Float, HeadStrides, ProductEpilogue,
+    ALIGNMENT, AttentionPlan, ConvPlan, Factors, Float, HeadStrides, ProductEpilogue,
 };
 use terrace_plan::{AttentionShape, ConvShape, DType, Epilogue, Heads};
 
@@ -26,6 +26,7 @@ pub(super) const fn float(dtype: DType) -> Option<Float> {
 /// What follows a product inside cublasLt and what is left for a kernel behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ProductRoute {
+    pub(super) factors: Factors,
     pub(super) element: Float,
     pub(super) epilogue: ProductEpilogue,
     pub(super) rest: Rest,
@@ -37,13 +38,16 @@ pub(super) enum Rest {
     Nothing,
     /// GELU by the error function, in place.
     Gelu,
+    /// The tanh form of GELU, in place.
+    GeluTanh,
     /// `x * sigmoid(x)`, in place.
     Silu,
     /// Gate and residual; the product goes to scratch.
     Residual,
 }
 
-/// cublasLt multiplies operands of one type whose rows begin at multiples of 16 bytes. `sizes`: `k`, `n`.
+/// cublasLt multiplies operands of one type, or in FP8 for a result of 16 bits, whose rows begin at multiples
+/// of 16 bytes. Behind scaled products only its bias is known to work. `sizes`: `k`, `n`.
 pub(super) fn product(
     x: DType,
     weight: DType,
@@ -51,8 +55,15 @@ pub(super) fn product(
     epilogue: &Epilogue,
     with_bias: bool,
 ) -> Option<ProductRoute> {
-    let element = float(x).filter(|_| x == weight)?;
-    let even = |size: usize| (size * element.bytes()).is_multiple_of(ALIGNMENT);
+    let element = float(x)?;
+    let (factors, bytes) = match weight {
+        DType::F8E4M3 if element != Float::F32 => (Factors::F8E4M3, weight.bytes()),
+        same if same == x => (Factors::OfResult, element.bytes()),
+        DType::F32 | DType::F16 | DType::Bf16 | DType::U32 | DType::I8 | DType::F8E4M3 => {
+            return None;
+        }
+    };
+    let even = |size: usize| (size * bytes).is_multiple_of(ALIGNMENT);
     if !sizes.into_iter().all(even) {
         return None;
     }
@@ -65,10 +76,12 @@ pub(super) fn product(
         (Epilogue::Gelu, _) => (plain, Rest::Gelu),
         (Epilogue::Silu, _) => (plain, Rest::Silu),
         (Epilogue::Residual { .. }, _) => (plain, Rest::Residual),
+        (Epilogue::GeluTanh, _) if factors == Factors::F8E4M3 => (plain, Rest::GeluTanh),
         (Epilogue::GeluTanh, true) => (ProductEpilogue::BiasGeluTanh, Rest::Nothing),
         (Epilogue::GeluTanh, false) => (ProductEpilogue::GeluTanh, Rest::Nothing),
     };
     Some(ProductRoute {
+        factors,
         element,
         epilogue,
         rest,
@@ -157,7 +170,7 @@ pub(super) fn conv(
 #[cfg(test)]
 mod tests {
     use super::{ProductEpilogue, Rest, attention, product};
-    use terrace_kernels::cuda::Float;
+    use terrace_kernels::cuda::{Factors, Float};
     use terrace_plan::{AttentionShape, BufferId, DType, Epilogue, Heads, Slot};
 
     #[test]
@@ -177,6 +190,25 @@ mod tests {
         assert_eq!(product(f32, bf16, [64, 32], &Epilogue::None, true), None);
         assert_eq!(
             product(f32, DType::I8, [64, 32], &Epilogue::None, true),
+            None
+        );
+    }
+
+    #[test]
+    fn products_in_fp8_have_results_of_16_bits() {
+        let (bf16, fp8) = (DType::Bf16, DType::F8E4M3);
+        let route = product(bf16, fp8, [64, 32], &Epilogue::GeluTanh, true).unwrap();
+        assert_eq!(
+            (route.factors, route.element),
+            (Factors::F8E4M3, Float::Bf16)
+        );
+        assert_eq!(
+            (route.epilogue, route.rest),
+            (ProductEpilogue::Bias, Rest::GeluTanh)
+        );
+        assert_eq!(product(bf16, fp8, [64, 24], &Epilogue::None, true), None);
+        assert_eq!(
+            product(DType::F32, fp8, [64, 32], &Epilogue::None, true),
             None
         );
     }

@@ -2,9 +2,10 @@
 //!
 //! Invariants: every GPU has a copy of its own, whatever the number of ranks on it. Products keep the
 //! type that the plan gives their weights, all others are f32; a 16-bit convolution lies in memory both
-//! as cuDNN reads it and as the kernel for f32 activations does. Vectors are narrowed for a library
+//! as cuDNN reads it and as the kernel for f32 activations does; FP8 lies as codes with scales apart. Vectors are narrowed for a library
 //! when the first call asks for it.
 
+use super::fp8::Codes;
 use super::gpu::Gpu;
 use super::memory::at;
 use super::route::float;
@@ -35,6 +36,8 @@ pub(super) struct Copy {
     cube: Arc<CubeWeight<CudaBuffer>>,
     /// A convolution as cuDNN reads it: `[cout, kt, kh, kw, cin]`.
     taps: Option<DeviceMemory>,
+    /// Those of the rows of a weight in FP8: f32 `[n]`.
+    scales: Option<DeviceMemory>,
     narrow: Mutex<BTreeMap<Float, DeviceMemory>>,
     memory: DeviceMemory,
 }
@@ -52,8 +55,8 @@ impl CudaWeight {
         weight: &Weight,
     ) -> Result<Self, RuntimeError> {
         let dtype = weight.dtype;
-        let products = element(dtype).ok_or_else(|| lacking(gpus, weight))?;
         let copies = match weight.layout {
+            WeightLayout::Linear if dtype == DType::F8E4M3 => quantized(gpus, checkpoint, weight),
             WeightLayout::Plain if weight.boxes.is_empty() => {
                 streamed(gpus, checkpoint, weight, DType::F32)
             }
@@ -61,6 +64,7 @@ impl CudaWeight {
                 streamed(gpus, checkpoint, weight, dtype)
             }
             WeightLayout::Plain | WeightLayout::Linear | WeightLayout::Conv3d => {
+                let products = element(dtype).ok_or_else(|| lacking(gpus, weight))?;
                 packed(gpus, checkpoint, weight, products)
             }
         };
@@ -99,6 +103,7 @@ impl Copy {
         Self {
             cube: Arc::new(CubeWeight { operand, layout }),
             taps,
+            scales: None,
             narrow: Mutex::default(),
             memory,
         }
@@ -117,6 +122,11 @@ impl Copy {
     /// A convolution as cuDNN reads it, if it has 16 bits.
     pub(super) fn taps(&self) -> Option<DeviceAddress> {
         self.taps.as_ref().map(DeviceMemory::address)
+    }
+
+    /// The scales of a weight in FP8.
+    pub(super) fn scales(&self) -> Option<DeviceAddress> {
+        self.scales.as_ref().map(DeviceMemory::address)
     }
 
     /// A vector of f32 in another type.
@@ -156,13 +166,31 @@ fn streamed(
 ) -> Result<Vec<Copy>, RuntimeError> {
     let joined = Joined::new(checkpoint, weight)?;
     let (what, size) = (describe(weight), dtype.bytes());
-    let element = element(dtype).ok_or(ResolveFault::NoElement { dtype })?;
+    let element = element(dtype).ok_or_else(|| lacking(gpus, weight))?;
     let copies = gpus.iter().map(|gpu| {
         let make = |range: Range<usize>, piece: &mut [u8]| {
             Ok(joined.write(range.start / size, dtype, piece)?)
         };
         let memory = gpu.filled(&what, joined.len() * size, make)?;
         Ok(Copy::new(weight, memory, element, None))
+    });
+    copies.collect()
+}
+
+/// A weight that becomes codes of FP8, four to a word.
+fn quantized(
+    gpus: &[Arc<Gpu>],
+    checkpoint: &Checkpoint,
+    weight: &Weight,
+) -> Result<Vec<Copy>, RuntimeError> {
+    let Codes { codes, scales } = Codes::of(weight, &elements(checkpoint, weight)?)?;
+    let what = describe(weight);
+    let copies = gpus.iter().map(|gpu| {
+        let memory = filled(gpu, &what, &codes)?;
+        Ok(Copy {
+            scales: Some(filled(gpu, &what, &scales)?),
+            ..Copy::new(weight, memory, Element::U32, None)
+        })
     });
     copies.collect()
 }

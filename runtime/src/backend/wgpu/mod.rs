@@ -147,7 +147,12 @@ impl Backend for Wgpu {
         })
     }
 
-    fn allocate(&self, rank: Rank, plan: &RankPlan) -> Result<Self::Memory, RuntimeError> {
+    fn allocate(
+        &self,
+        rank: Rank,
+        plan: &RankPlan,
+        _: &[Weight],
+    ) -> Result<Self::Memory, RuntimeError> {
         for buffer in &plan.buffers {
             self.stored(buffer.dtype, &format!("a buffer of rank {rank}"))?;
         }

@@ -87,8 +87,13 @@ impl Backend for Faulty {
         Cpu.load(checkpoint, weight)
     }
 
-    fn allocate(&self, rank: Rank, plan: &RankPlan) -> Result<Owned, RuntimeError> {
-        let memory = Cpu.allocate(rank, plan)?;
+    fn allocate(
+        &self,
+        rank: Rank,
+        plan: &RankPlan,
+        weights: &[Weight],
+    ) -> Result<Owned, RuntimeError> {
+        let memory = Cpu.allocate(rank, plan, weights)?;
         if rank == self.rank {
             let buffers = (0..plan.buffers.len()).filter_map(|id| Cpu.view(&memory, BufferId(id)));
             let filled = buffers.filter(|view| !view.is_empty());
