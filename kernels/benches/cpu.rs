@@ -11,7 +11,8 @@ use divan::counter::{BytesCount, ItemsCount};
 use terrace_kernels::ModSegment;
 use terrace_kernels::cpu::{
     Attention, AttentionProducts, Conv3d, GroupActivation, GroupNorm, HeadsView, HeadsViewMut,
-    InstructionSet, Linear, LinearEpilogue, Mods, Norm, NormModulate, PackedConv3d, PackedLinear,
+    Input, InstructionSet, Linear, LinearEpilogue, Mods, Norm, NormModulate, PackedConv3d,
+    PackedLinear,
 };
 
 /// Rows of the joint sequence of one latent frame.
@@ -197,7 +198,7 @@ fn norm_modulate(bencher: Bencher<'_, '_>) {
                     data: &mods,
                     stride: 4 * WIDTH,
                 }),
-                x: &x,
+                x: Input::Apart(&x),
                 y: &mut y,
             };
             norm.run().unwrap();
@@ -223,7 +224,7 @@ fn group_norm(bencher: Bencher<'_, '_>) {
             bias: &vector,
             spatial: None,
             activation: GroupActivation::Silu,
-            x: &x,
+            x: Input::Apart(&x),
             y: &mut y,
         };
         norm.run().unwrap();

@@ -202,7 +202,7 @@ fn epilogues_follow_the_scaled_sums() {
     });
     let sums: Vec<f32> = (0..rows * n).map(|i| plain[i] + bias[i % n]).collect();
     let mut expected = vec![0.0; rows * n];
-    silu(&sums, &mut expected).unwrap();
+    silu(Input::Apart(&sums), &mut expected).unwrap();
     assert_eq!(bits(&y), bits(&expected));
 }
 

@@ -93,7 +93,7 @@ fn epilogues_follow_the_scaled_sums() {
         GateSegment { rows: 6, gate: 0 },
     ];
     let epilogue = LinearEpilogue::Residual {
-        residual: Residual::Apart(&residual),
+        residual: Input::Apart(&residual),
         gate: Some(LinearGate {
             mods: Mods {
                 data: &mods,

@@ -105,14 +105,18 @@ fn epilogues_match_f64() {
     let expected: Vec<f64> = plain.iter().map(|&v| tanh_form(v)).collect();
     close(&with(LinearEpilogue::GeluTanh, &nan), &expected, 1e-5);
     let mut separate = vec![f32::NAN; rows * n];
-    gelu(&with(LinearEpilogue::None, &nan), &mut separate).unwrap();
+    gelu(
+        Input::Apart(&with(LinearEpilogue::None, &nan)),
+        &mut separate,
+    )
+    .unwrap();
     assert_eq!(bits(&with(LinearEpilogue::Gelu, &nan)), bits(&separate));
     let expected: Vec<f64> = plain.iter().map(|&v| v / (1.0 + (-v).exp())).collect();
     close(&with(LinearEpilogue::Silu, &nan), &expected, 1e-5);
 
     let residual = values(rows * n, 4);
     let apart = LinearEpilogue::Residual {
-        residual: Residual::Apart(&residual),
+        residual: Input::Apart(&residual),
         gate: None,
     };
     let sum = with(apart, &nan);
@@ -121,7 +125,7 @@ fn epilogues_match_f64() {
         .collect();
     close(&sum, &expected, 1e-5);
     let in_place = LinearEpilogue::Residual {
-        residual: Residual::InPlace,
+        residual: Input::InPlace,
         gate: None,
     };
     assert_eq!(bits(&with(in_place, &residual)), bits(&sum));
@@ -148,8 +152,8 @@ fn a_fused_gate_equals_a_gate_behind() {
         width: n,
         segments: &segments,
         mods,
-        residual: &residual,
-        x: &plain,
+        residual: Input::Apart(&residual),
+        x: Input::Apart(&plain),
         y: &mut expected,
     }
     .run()
@@ -160,7 +164,7 @@ fn a_fused_gate_equals_a_gate_behind() {
         segments: &segments,
     });
     let mut y = residual.clone();
-    let residual = Residual::InPlace;
+    let residual = Input::InPlace;
     run_once(
         &x,
         &packed,

@@ -24,7 +24,7 @@ fn linear() {
             batch,
             segments,
         });
-        let residual = Residual::Apart(zeros(n[2]));
+        let residual = Input::Apart(zeros(n[2]));
         Linear {
             rows: 6,
             x: zeros(n[0]),

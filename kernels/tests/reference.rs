@@ -97,7 +97,7 @@ fn spatial_norm_modulates_as_diffusers() {
                     width: latent[2],
                 }),
                 activation,
-                x: &f32s(&case["x"]),
+                x: Input::Apart(&f32s(&case["x"])),
                 y: &mut y,
             }
             .run()
@@ -132,7 +132,7 @@ fn nearest_indices_equal_torchs() {
                 width: input,
             }),
             activation: GroupActivation::Identity,
-            x: &vec![0.5; width],
+            x: Input::Apart(&vec![0.5; width]),
             y: &mut y,
         }
         .run()

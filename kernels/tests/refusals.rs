@@ -32,7 +32,7 @@ fn norm_modulate() {
             segments,
             norm,
             mods: None,
-            x: zeros(n[0]),
+            x: Input::Apart(zeros(n[0])),
             y,
         }
         .run()
@@ -58,7 +58,7 @@ fn modulation_of_norms() {
             segments,
             norm,
             mods,
-            x: zeros(24),
+            x: Input::Apart(zeros(24)),
             y: &mut y,
         }
         .run()
@@ -170,8 +170,8 @@ fn gates() {
             width,
             segments,
             mods,
-            residual,
-            x,
+            residual: Input::Apart(residual),
+            x: Input::Apart(x),
             y,
         }
         .run()
@@ -180,10 +180,12 @@ fn gates() {
 
 #[test]
 fn activations() {
-    refuses(&[("b", 7), ("y", 7)], |n, y| add(zeros(7), zeros(n[0]), y));
-    refuses(&[("y", 7)], |_, y| silu(zeros(7), y));
-    refuses(&[("y", 7)], |_, y| gelu(zeros(7), y));
-    refuses(&[("y", 7)], |_, y| gelu_tanh(zeros(7), y));
+    refuses(&[("b", 7), ("y", 7)], |n, y| {
+        add(Input::Apart(zeros(7)), Input::Apart(zeros(n[0])), y)
+    });
+    refuses(&[("y", 7)], |_, y| silu(Input::Apart(zeros(7)), y));
+    refuses(&[("y", 7)], |_, y| gelu(Input::Apart(zeros(7)), y));
+    refuses(&[("y", 7)], |_, y| gelu_tanh(Input::Apart(zeros(7)), y));
     refuses(&[("x", 24), ("y", 12)], |n, y| {
         GatedGelu {
             rows: 3,

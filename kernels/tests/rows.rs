@@ -53,7 +53,7 @@ fn norm_modulate_matches_f64() {
                     segments: &segments,
                     norm: *norm,
                     mods,
-                    x: &x,
+                    x: Input::Apart(&x),
                     y: &mut y,
                 }
                 .run()
@@ -143,7 +143,7 @@ fn norm_of_a_row_does_not_depend_on_the_others() {
             segments: &segments,
             norm,
             mods: None,
-            x,
+            x: Input::Apart(x),
             y: &mut y,
         }
         .run()
@@ -241,8 +241,8 @@ fn gates_and_sums_match() {
             width,
             segments: &segments,
             mods,
-            residual: &residual,
-            x: &x,
+            residual: Input::Apart(&residual),
+            x: Input::Apart(&x),
             y: &mut y,
         }
         .run()
@@ -259,7 +259,7 @@ fn gates_and_sums_match() {
 
     let sum = same_in_all_pools(|| {
         let mut y = vec![f32::NAN; n];
-        add(&residual, &x, &mut y).unwrap();
+        add(Input::Apart(&residual), Input::Apart(&x), &mut y).unwrap();
         y
     });
     assert!((0..n).all(|i| sum[i] == residual[i] + x[i]));
@@ -268,10 +268,10 @@ fn gates_and_sums_match() {
 #[test]
 fn activations_match_f64_over_their_whole_range() {
     let x: Vec<f32> = (-60_000..60_000).map(|i| i as f32 / 500.0).collect();
-    let run = |f: fn(&[f32], &mut [f32]) -> Result<(), terrace_kernels::KernelError>| {
+    let run = |f: fn(Input<'_>, &mut [f32]) -> Result<(), terrace_kernels::KernelError>| {
         same_in_all_pools(|| {
             let mut y = vec![f32::NAN; x.len()];
-            f(&x, &mut y).unwrap();
+            f(Input::Apart(&x), &mut y).unwrap();
             y
         })
     };
@@ -287,7 +287,8 @@ fn activations_match_f64_over_their_whole_range() {
     close(&run(gelu_tanh), &expected(&by_tanh), 4e-7);
 
     let mut y = [0.0; 5];
-    silu(&[f32::NAN, f32::INFINITY, 1e30, -1e30, 0.0], &mut y).unwrap();
+    let x = [f32::NAN, f32::INFINITY, 1e30, -1e30, 0.0];
+    silu(Input::Apart(&x), &mut y).unwrap();
     assert!(y[0].is_nan() && y[1] == f32::INFINITY && y[2] == 1e30 && y[3].abs() < 1e-6);
     assert_eq!(y[4], 0.0);
 

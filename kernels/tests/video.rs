@@ -22,7 +22,7 @@ fn norm(shape: [usize; 5], groups: usize, x: &[f32], weight: &[f32], bias: &[f32
         bias,
         spatial: None,
         activation: GroupActivation::Identity,
-        x,
+        x: Input::Apart(x),
         y: &mut y,
     }
     .run()

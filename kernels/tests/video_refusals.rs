@@ -79,7 +79,7 @@ fn group_norm() {
                 width,
             }),
             activation: GroupActivation::Silu,
-            x: zeros(n[0]),
+            x: Input::Apart(zeros(n[0])),
             y,
         }
         .run()
@@ -192,7 +192,7 @@ fn rows_without_elements_run() {
             segments,
             norm,
             mods: None,
-            x: &[],
+            x: Input::Apart(&[]),
             y: &mut none,
         }
         .run()
@@ -241,7 +241,7 @@ fn joints_without_text_run() {
 #[test]
 fn videos_without_frames_run() {
     let mut none: [f32; 0] = [];
-    add(&[], &[], &mut none).unwrap();
+    add(Input::Apart(&[]), Input::Apart(&[]), &mut none).unwrap();
     for channels in [0, 4] {
         GroupNorm {
             batch: 1,
@@ -255,7 +255,7 @@ fn videos_without_frames_run() {
             bias: zeros(channels),
             spatial: None,
             activation: GroupActivation::Identity,
-            x: &[],
+            x: Input::Apart(&[]),
             y: &mut none,
         }
         .run()

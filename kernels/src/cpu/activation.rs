@@ -3,6 +3,7 @@
 //! Invariants: elementwise with one exponential for all instruction sets, so the same bits everywhere;
 //! NaN stays NaN. Refused: operands whose lengths disagree.
 
+use super::input::Input;
 use super::split::{for_blocks, for_rows, multiversion};
 use super::{check, math};
 use crate::KernelError;
@@ -11,11 +12,9 @@ use crate::KernelError;
 ///
 /// # Errors
 /// [`KernelError::Length`] when the operands differ in length; then nothing was written.
-pub fn silu(x: &[f32], y: &mut [f32]) -> Result<(), KernelError> {
-    check::length("silu", "y", x.len(), y.len())?;
-    for_blocks(y, |first, out| {
-        silu_block(&x[first..first + out.len()], out)
-    });
+pub fn silu(x: Input<'_>, y: &mut [f32]) -> Result<(), KernelError> {
+    check::length("silu", "y", x.len_beside(y), y.len())?;
+    for_blocks(y, |first, out| x.with(first, out, silu_block));
     Ok(())
 }
 
@@ -23,14 +22,9 @@ pub fn silu(x: &[f32], y: &mut [f32]) -> Result<(), KernelError> {
 ///
 /// # Errors
 /// [`KernelError::Length`] when the operands differ in length; then nothing was written.
-pub fn gelu(x: &[f32], y: &mut [f32]) -> Result<(), KernelError> {
-    check::length("gelu", "y", x.len(), y.len())?;
-    for_blocks(y, |first, out| {
-        let block = &x[first..first + out.len()];
-        for (out, &v) in out.iter_mut().zip(block) {
-            *out = math::gelu(v);
-        }
-    });
+pub fn gelu(x: Input<'_>, y: &mut [f32]) -> Result<(), KernelError> {
+    check::length("gelu", "y", x.len_beside(y), y.len())?;
+    for_blocks(y, |first, out| x.with(first, out, gelu_block));
     Ok(())
 }
 
@@ -38,11 +32,9 @@ pub fn gelu(x: &[f32], y: &mut [f32]) -> Result<(), KernelError> {
 ///
 /// # Errors
 /// [`KernelError::Length`] when the operands differ in length; then nothing was written.
-pub fn gelu_tanh(x: &[f32], y: &mut [f32]) -> Result<(), KernelError> {
-    check::length("gelu_tanh", "y", x.len(), y.len())?;
-    for_blocks(y, |first, out| {
-        gelu_tanh_block(&x[first..first + out.len()], out)
-    });
+pub fn gelu_tanh(x: Input<'_>, y: &mut [f32]) -> Result<(), KernelError> {
+    check::length("gelu_tanh", "y", x.len_beside(y), y.len())?;
+    for_blocks(y, |first, out| x.with(first, out, gelu_tanh_block));
     Ok(())
 }
 
@@ -76,6 +68,12 @@ impl GatedGelu<'_> {
             gated_row(gate, value, out);
         });
         Ok(())
+    }
+}
+
+fn gelu_block(x: &[f32], y: &mut [f32]) {
+    for (out, &v) in y.iter_mut().zip(x) {
+        *out = math::gelu(v);
     }
 }
 

@@ -4,6 +4,7 @@
 //! gate offsets outside their data.
 
 use super::check;
+use super::input::Input;
 use super::segments::{Mods, locate};
 use super::split::{for_blocks, for_rows, multiversion};
 use crate::{GateSegment, KernelError};
@@ -23,9 +24,9 @@ pub struct GateAdd<'a> {
     /// Gate vectors.
     pub mods: Mods<'a>,
     /// What is added to.
-    pub residual: &'a [f32],
+    pub residual: Input<'a>,
     /// What is gated.
-    pub x: &'a [f32],
+    pub x: Input<'a>,
     /// Output.
     pub y: &'a mut [f32],
 }
@@ -43,8 +44,8 @@ impl GateAdd<'_> {
             "batch, rows, width",
             &[self.batch, rows, self.width],
         )?;
-        check::length(KERNEL, "residual", total, self.residual.len())?;
-        check::length(KERNEL, "x", total, self.x.len())?;
+        self.residual.check(KERNEL, "residual", total)?;
+        self.x.check(KERNEL, "x", total)?;
         check::length(KERNEL, "y", total, self.y.len())?;
         let offsets = self.segments.iter().map(|s| s.gate);
         self.mods.check(KERNEL, self.batch, self.width, offsets)?;
@@ -61,8 +62,9 @@ impl GateAdd<'_> {
             let segment = locate(segments.iter().map(|s| s.rows), row % rows);
             if let Some(index) = segment {
                 let gate = mods.get(row / rows, segments[index].gate, width);
-                let range = row * width..(row + 1) * width;
-                gate_row(out, &residual[range.clone()], gate, &x[range]);
+                with_both(residual, x, row * width, out, |residual, x, out| {
+                    gate_row(out, residual, gate, x);
+                });
             }
         });
         Ok(())
@@ -73,14 +75,36 @@ impl GateAdd<'_> {
 ///
 /// # Errors
 /// [`KernelError::Length`] when the operands differ in length; then nothing was written.
-pub fn add(a: &[f32], b: &[f32], y: &mut [f32]) -> Result<(), KernelError> {
-    check::length("add", "b", a.len(), b.len())?;
-    check::length("add", "y", a.len(), y.len())?;
+pub fn add(a: Input<'_>, b: Input<'_>, y: &mut [f32]) -> Result<(), KernelError> {
+    let total = a.len_beside(y);
+    b.check("add", "b", total)?;
+    check::length("add", "y", total, y.len())?;
     for_blocks(y, |first, out| {
-        let range = first..first + out.len();
-        add_block(out, &a[range.clone()], &b[range]);
+        with_both(a, b, first, out, |a, b, out| add_block(out, a, b));
     });
     Ok(())
+}
+
+/// [`Input::with`] of two inputs.
+#[inline(always)]
+fn with_both(
+    a: Input<'_>,
+    b: Input<'_>,
+    first: usize,
+    out: &mut [f32],
+    f: impl FnOnce(&[f32], &[f32], &mut [f32]),
+) {
+    match (a, b) {
+        (Input::InPlace, Input::InPlace) => a.with(first, out, |both, out| f(both, both, out)),
+        (Input::InPlace, Input::Apart(b)) => {
+            let b = &b[first..][..out.len()];
+            a.with(first, out, |a, out| f(a, b, out));
+        }
+        (Input::Apart(a), _) => {
+            let a = &a[first..][..out.len()];
+            b.with(first, out, |b, out| f(a, b, out));
+        }
+    }
 }
 
 multiversion! {

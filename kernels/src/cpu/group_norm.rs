@@ -6,6 +6,7 @@
 
 use rayon::prelude::*;
 
+use super::input::Input;
 use super::nearest::{frame_sources, sources};
 use super::split::{for_rows, multiversion};
 use super::{check, math};
@@ -46,7 +47,7 @@ pub struct GroupNorm<'a> {
     /// What is applied last.
     pub activation: GroupActivation,
     /// Input.
-    pub x: &'a [f32],
+    pub x: Input<'a>,
     /// Output, as large as the input.
     pub y: &'a mut [f32],
 }
@@ -84,7 +85,7 @@ impl GroupNorm<'_> {
     /// [`KernelError`] when a length or an argument does not fit; then nothing was written.
     pub fn run(self) -> Result<(), KernelError> {
         self.check()?;
-        if self.x.is_empty() {
+        if self.y.is_empty() {
             return Ok(());
         }
         let lookup = self.spatial.map(|z| Lookup::new(&self, z)).transpose()?;
@@ -102,8 +103,9 @@ impl GroupNorm<'_> {
         for_rows(y, width * channels, |row, out| {
             let b = row / (frames * height);
             let (scale, offset) = affine[b * 2 * channels..][..2 * channels].split_at(channels);
-            let input = &x[row * width * channels..][..width * channels];
-            scale_row(input, out, scale, offset);
+            x.with(row * width * channels, out, |x, out| {
+                scale_row(x, out, scale, offset);
+            });
             if let Some(lookup) = &lookup {
                 let frame = row / height % frames;
                 modulate_row(
@@ -142,7 +144,7 @@ impl GroupNorm<'_> {
         }
         let shape = [batch, frames, height, width, channels];
         let total = check::product(KERNEL, "batch, frames, height, width, channels", &shape)?;
-        check::length(KERNEL, "x", total, self.x.len())?;
+        self.x.check(KERNEL, "x", total)?;
         check::length(KERNEL, "y", total, self.y.len())?;
         check::length(KERNEL, "weight", channels, self.weight.len())?;
         check::length(KERNEL, "bias", channels, self.bias.len())?;
@@ -161,7 +163,7 @@ impl GroupNorm<'_> {
         let size = channels / self.groups;
         let count = (pixels * size) as f64;
         let mut affine = Vec::with_capacity(2 * channels * self.batch);
-        for item in self.x.chunks_exact(pixels * channels) {
+        for item in self.x.all(self.y).chunks_exact(pixels * channels) {
             let sums = group_sums(item, channels, self.groups);
             let mut offsets = Vec::with_capacity(channels);
             for channel in 0..channels {

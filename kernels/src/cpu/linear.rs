@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use super::gemm::{Operands, Panels, Product, multiply};
+use super::input::Input;
 use super::segments::{Mods, locate};
 use super::simd::{InstructionSet, instruction_set};
 use super::split::multiversion;
@@ -141,19 +142,10 @@ pub enum LinearEpilogue<'a> {
     /// residual + gate * result.
     Residual {
         /// What is added to.
-        residual: Residual<'a>,
+        residual: Input<'a>,
         /// Absent: a plain sum.
         gate: Option<LinearGate<'a>>,
     },
-}
-
-/// Where the residual of a matrix product lies.
-#[derive(Debug, Clone, Copy)]
-pub enum Residual<'a> {
-    /// `y` holds the residual and is overwritten.
-    InPlace,
-    /// `[rows, n]`.
-    Apart(&'a [f32]),
 }
 
 /// The gate of a matrix product; rows = batch x sum of the segments' rows.
@@ -200,9 +192,7 @@ impl Linear<'_> {
         check::length(KERNEL, "x", input, self.x.len())?;
         check::optional_length(KERNEL, "bias", n, self.bias)?;
         if let LinearEpilogue::Residual { residual, gate } = self.epilogue {
-            if let Residual::Apart(residual) = residual {
-                check::length(KERNEL, "residual", output, residual.len())?;
-            }
+            residual.check(KERNEL, "residual", output)?;
             if let Some(gate) = gate {
                 gate.check(rows, n)?;
             }
@@ -259,7 +249,7 @@ impl Product for Rows<'_> {
                 if let Some(gate) = gate.and_then(|gate| gate.of_row(row, self.n)) {
                     scale(sums, &gate[columns]);
                 }
-                if let Residual::Apart(residual) = residual {
+                if let Input::Apart(residual) = residual {
                     y.copy_from_slice(&residual[row * self.n + first..][..y.len()]);
                 }
                 add_sums(sums, y);

@@ -16,6 +16,7 @@ mod fp8;
 mod gate;
 mod gemm;
 mod group_norm;
+mod input;
 mod int8;
 mod join;
 mod linear;
@@ -49,8 +50,9 @@ pub use embedding::{RelativeBias, SinCosOrder, TimestepEmbedding, TokenEmbedding
 pub use gate::{GateAdd, add};
 pub use gemm::Operands;
 pub use group_norm::{GroupActivation, GroupNorm, Spatial};
+pub use input::Input;
 pub use join::Join;
-pub use linear::{Linear, LinearEpilogue, LinearGate, PackedLinear, Residual};
+pub use linear::{Linear, LinearEpilogue, LinearGate, PackedLinear};
 pub use noise::{NoiseBox, noise_fill, normal, philox4x32};
 pub use norm::{Norm, NormModulate};
 pub use pages::Pages;

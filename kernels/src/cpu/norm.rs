@@ -4,6 +4,7 @@
 //! nothing else. Refused: operands whose lengths disagree, and modulation offsets outside their data.
 
 use super::check;
+use super::input::Input;
 use super::math::{lane_sum, layer_statistics};
 use super::segments::{Mods, locate};
 use super::split::{for_rows, multiversion};
@@ -29,7 +30,7 @@ pub struct NormModulate<'a> {
     /// Scale and shift vectors; `None` leaves the norm's result as it is.
     pub mods: Option<Mods<'a>>,
     /// Input.
-    pub x: &'a [f32],
+    pub x: Input<'a>,
     /// Output, as large as the input.
     pub y: &'a mut [f32],
 }
@@ -69,7 +70,7 @@ impl NormModulate<'_> {
             "batch, rows, width",
             &[self.batch, rows, self.width],
         )?;
-        check::length(KERNEL, "x", total, self.x.len())?;
+        self.x.check(KERNEL, "x", total)?;
         check::length(KERNEL, "y", total, self.y.len())?;
         self.norm.check(self.width)?;
         if let Some(mods) = &self.mods {
@@ -86,7 +87,7 @@ impl NormModulate<'_> {
             ..
         } = self;
         for_rows(y, width, |row, out| {
-            normalise(&x[row * width..][..width], out, norm);
+            x.with(row * width, out, |x, out| normalise(x, out, norm));
             let segment = locate(segments.iter().map(|s| s.rows), row % rows);
             if let (Some(mods), Some(index)) = (&mods, segment) {
                 let (b, segment) = (row / rows, segments[index]);

@@ -28,8 +28,8 @@ fn gates_match_those_of_the_cpu_apart_and_in_place() {
                     data: &rounded(element, &m),
                     stride,
                 },
-                residual: &rounded(element, &r),
-                x: &rounded(element, &x),
+                residual: cpu::Input::Apart(&rounded(element, &r)),
+                x: cpu::Input::Apart(&rounded(element, &x)),
                 y: &mut expected,
             }
             .run()
@@ -66,7 +66,13 @@ fn sums_match_those_of_the_cpu_apart_and_in_place() {
         for (n, skew) in [(1, 0), (1001, 0), (1024, 0), (1024, 3)] {
             let (a, b) = (values(n, 4), values(n, 5));
             let mut expected = vec![0.0; n];
-            cpu::add(&rounded(element, &a), &rounded(element, &b), &mut expected).unwrap();
+            let (left, right) = (rounded(element, &a), rounded(element, &b));
+            cpu::add(
+                cpu::Input::Apart(&left),
+                cpu::Input::Apart(&right),
+                &mut expected,
+            )
+            .unwrap();
             for case in 0..3 {
                 let mut arena = Arena::new(skew);
                 let regions = [&a, &b].map(|values| arena.put(element, values));

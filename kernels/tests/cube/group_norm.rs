@@ -127,7 +127,7 @@ impl Case {
             } else {
                 cpu::GroupActivation::Identity
             },
-            x: &rounded(element, x),
+            x: cpu::Input::Apart(&rounded(element, x)),
             y: &mut y,
         }
         .run()

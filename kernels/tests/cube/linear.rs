@@ -64,7 +64,7 @@ fn products_of_many_shapes_match_those_of_the_cpu() {
 
 #[test]
 fn functions_are_applied_to_the_sums() {
-    type Reference = fn(&[f32], &mut [f32]) -> Result<(), terrace_kernels::KernelError>;
+    type Reference = fn(cpu::Input<'_>, &mut [f32]) -> Result<(), terrace_kernels::KernelError>;
     let functions: [(Function, Reference); 3] = [
         (Function::Silu, cpu::silu),
         (Function::Gelu, cpu::gelu),
@@ -91,7 +91,7 @@ fn functions_are_applied_to_the_sums() {
             };
             let found = on.run(call.calls(on.device()), to);
             let mut expected = vec![0.0; rows * n];
-            reference(&sums, &mut expected).unwrap();
+            reference(cpu::Input::Apart(&sums), &mut expected).unwrap();
             close(element, &found, &expected, 1e-5);
         }
     }
@@ -106,6 +106,7 @@ fn sum(
     x: &[f32],
 ) -> Vec<f32> {
     let mut y = vec![0.0; x.len()];
+    let (residual, x) = (cpu::Input::Apart(residual), cpu::Input::Apart(x));
     let Some(mods) = mods else {
         cpu::add(residual, x, &mut y).unwrap();
         return y;

@@ -71,7 +71,7 @@ fn norm_modulate_matches_that_of_the_cpu() {
                         data: &m_cpu,
                         stride: 7 * width,
                     }),
-                    x: &x_cpu,
+                    x: cpu::Input::Apart(&x_cpu),
                     y: &mut expected,
                 }
                 .run()

@@ -7,7 +7,6 @@
 use crate::RuntimeError;
 use crate::backend::View;
 use crate::backend::resolved::view_in;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use terrace_kernels::cpu::Pages;
 use terrace_plan::{Buffer, BufferId, DType, Rank, RankPlan, Region};
 
@@ -15,7 +14,6 @@ use terrace_plan::{Buffer, BufferId, DType, Rank, RankPlan, Region};
 #[derive(Debug)]
 pub struct CpuMemory {
     views: Vec<View>,
-    scratch: Mutex<Vec<f32>>,
     // The views point into these.
     _arena: Block,
     _state: Block,
@@ -39,7 +37,6 @@ impl CpuMemory {
             .collect::<Result<_, _>>()?;
         Ok(Self {
             views,
-            scratch: Mutex::default(),
             _arena: arena,
             _state: state,
         })
@@ -47,20 +44,6 @@ impl CpuMemory {
 
     pub(super) fn view(&self, buffer: BufferId) -> Option<View> {
         self.views.get(buffer.0).copied()
-    }
-
-    /// Makes sure that [`CpuMemory::scratch`] holds `len` elements.
-    pub(super) fn reserve_scratch(&self, len: usize) {
-        let mut scratch = self.scratch();
-        if scratch.len() < len {
-            scratch.resize(len, 0.0);
-        }
-    }
-
-    /// Room for the input of a kernel that cannot work in place.
-    pub(super) fn scratch(&self) -> MutexGuard<'_, Vec<f32>> {
-        // Its contents are meaningless between calls, so a panic cannot have spoilt them.
-        self.scratch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::backend::resolved::Resolved;
 use crate::{LoadedWeight, RuntimeError};
 use std::marker::PhantomData;
 use std::sync::Arc;
-use terrace_kernels::cpu::{PackedConv3d, PackedLinear};
+use terrace_kernels::cpu::{Input as KernelInput, PackedConv3d, PackedLinear};
 use terrace_plan::{DType, KernelCall};
 
 /// The right to touch the operands of one launch.
@@ -102,39 +102,25 @@ impl Source {
 }
 
 /// An input that may be the result itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Input {
     /// Another region than the result.
     Apart(In<f32>),
-    /// The result's own region: the kernel reads a copy of it.
-    InPlace(Arc<CpuMemory>),
+    /// The result's own region.
+    InPlace,
 }
 
 impl Input {
-    /// Calls `kernel` with the elements to read and to write.
-    pub(super) fn with<R>(
-        &self,
-        access: &Access,
-        y: &Out,
-        kernel: impl FnOnce(&[f32], &mut [f32]) -> R,
-    ) -> R {
-        let y = y.get(access);
+    pub(super) const fn get<'a>(&self, access: &'a Access) -> KernelInput<'a> {
         match self {
-            Self::Apart(x) => kernel(x.get(access), y),
-            Self::InPlace(memory) => {
-                let mut scratch = memory.scratch();
-                // `Binder` has reserved as many elements as the result has.
-                let copy = &mut scratch[..y.len()];
-                copy.copy_from_slice(y);
-                kernel(copy, y)
-            }
+            Self::Apart(x) => KernelInput::Apart(x.get(access)),
+            Self::InPlace => KernelInput::InPlace,
         }
     }
 }
 
 /// The operands of one kernel call by their names, as the kernels take them.
 pub(super) struct Binder<'a> {
-    memory: &'a Arc<CpuMemory>,
     resolved: Resolved<'a, LoadedWeight>,
 }
 
@@ -146,7 +132,7 @@ impl<'a> Binder<'a> {
     ) -> Result<Self, RuntimeError> {
         let view = |buffer| memory.view(buffer);
         let resolved = Resolved::new(&[DType::F32], view, weights, call)?;
-        Ok(Self { memory, resolved })
+        Ok(Self { resolved })
     }
 
     pub(super) const fn kernel(&self) -> &'static str {
@@ -177,18 +163,12 @@ impl<'a> Binder<'a> {
         })
     }
 
-    /// Whether the operand is the result `y` itself.
-    pub(super) fn is_result(&self, name: &'static str) -> Result<bool, RuntimeError> {
-        self.resolved.is_result(name)
-    }
-
     /// An operand that is read and may be the result `y` itself.
     pub(super) fn maybe_in_place(&self, name: &'static str) -> Result<Input, RuntimeError> {
-        if !self.is_result(name)? {
-            return self.input(name).map(Input::Apart);
+        if self.resolved.is_result(name)? {
+            return Ok(Input::InPlace);
         }
-        self.memory.reserve_scratch(self.resolved.view(name)?.len());
-        Ok(Input::InPlace(Arc::clone(self.memory)))
+        self.input(name).map(Input::Apart)
     }
 
     /// A weight in plain layout where the call has it.

@@ -8,9 +8,9 @@ use super::Run;
 use crate::RuntimeError;
 use terrace_kernels::KernelError;
 use terrace_kernels::cpu::{
-    GateAdd, GateSegment as KernelGate, GatedGelu, HeadNorm, Linear, LinearEpilogue, LinearGate,
-    Mods as KernelMods, Norm as KernelNorm, NormModulate, QkNormRope, Residual, add, gelu,
-    gelu_tanh, silu,
+    GateAdd, GateSegment as KernelGate, GatedGelu, HeadNorm, Input as KernelInput, Linear,
+    LinearEpilogue, LinearGate, Mods as KernelMods, Norm as KernelNorm, NormModulate, QkNormRope,
+    add, gelu, gelu_tanh, silu,
 };
 use terrace_plan::{Activation, Epilogue, Gate, ModSegment, Mods, Norm, QkNorm, Rope};
 
@@ -42,8 +42,7 @@ enum Tail {
     GeluTanh,
     Silu,
     Residual {
-        /// Absent: the result's own rows.
-        residual: Option<In<f32>>,
+        residual: Input,
         gate: Option<TailGate>,
     },
 }
@@ -63,10 +62,9 @@ impl Tail {
             Epilogue::GeluTanh => Self::GeluTanh,
             Epilogue::Silu => Self::Silu,
             Epilogue::Residual { gate, .. } => {
-                let apart = !b.is_result("residual")?;
                 let gate = gate.as_ref().map(|gate| TailGate::new(b, gate));
                 Self::Residual {
-                    residual: apart.then(|| b.input("residual")).transpose()?,
+                    residual: b.maybe_in_place("residual")?,
                     gate: gate.transpose()?,
                 }
             }
@@ -80,10 +78,7 @@ impl Tail {
             Self::GeluTanh => LinearEpilogue::GeluTanh,
             Self::Silu => LinearEpilogue::Silu,
             Self::Residual { residual, gate } => LinearEpilogue::Residual {
-                residual: match residual {
-                    Some(residual) => Residual::Apart(residual.get(a)),
-                    None => Residual::InPlace,
-                },
+                residual: residual.get(a),
                 gate: gate.as_ref().map(|gate| gate.get(a)),
             },
         }
@@ -142,18 +137,16 @@ pub(super) fn norm_modulate(
             data: data.get(a),
             stride: *stride,
         });
-        x.with(a, &y, |x, y| {
-            NormModulate {
-                batch,
-                width,
-                segments: &segments,
-                norm,
-                mods,
-                x,
-                y,
-            }
-            .run()
-        })
+        NormModulate {
+            batch,
+            width,
+            segments: &segments,
+            norm,
+            mods,
+            x: x.get(a),
+            y: y.get(a),
+        }
+        .run()
     }))
 }
 
@@ -179,8 +172,8 @@ impl Gating {
     fn run(
         &self,
         a: &Access,
-        residual: &[f32],
-        x: &[f32],
+        residual: KernelInput<'_>,
+        x: KernelInput<'_>,
         y: &mut [f32],
     ) -> Result<(), KernelError> {
         let Some((data, stride)) = &self.mods else {
@@ -210,13 +203,8 @@ pub(super) fn gate_add(
     let gating = Gating::new(b, width, gate);
     let (residual, x) = (b.maybe_in_place("residual")?, b.maybe_in_place("x")?);
     let y = b.output("y")?;
-    Ok(Box::new(move |a: &Access| match (&residual, &x) {
-        // One copy serves both when residual, x and y are the same rows.
-        (Input::InPlace(_), Input::InPlace(_)) => {
-            residual.with(a, &y, |copy, y| gating.run(a, copy, copy, y))
-        }
-        (_, Input::Apart(x)) => residual.with(a, &y, |r, y| gating.run(a, r, x.get(a), y)),
-        (Input::Apart(residual), _) => x.with(a, &y, |x, y| gating.run(a, residual.get(a), x, y)),
+    Ok(Box::new(move |a: &Access| {
+        gating.run(a, residual.get(a), x.get(a), y.get(a))
     }))
 }
 
@@ -258,12 +246,10 @@ pub(super) fn qk_norm_rope(
 
 pub(super) fn activate(b: &Binder<'_>, function: Activation) -> Result<Run, RuntimeError> {
     let (x, y) = (b.maybe_in_place("x")?, b.output("y")?);
-    Ok(Box::new(move |a: &Access| {
-        x.with(a, &y, |x, y| match function {
-            Activation::Silu => silu(x, y),
-            Activation::Gelu => gelu(x, y),
-            Activation::GeluTanh => gelu_tanh(x, y),
-        })
+    Ok(Box::new(move |a: &Access| match function {
+        Activation::Silu => silu(x.get(a), y.get(a)),
+        Activation::Gelu => gelu(x.get(a), y.get(a)),
+        Activation::GeluTanh => gelu_tanh(x.get(a), y.get(a)),
     }))
 }
 

@@ -96,24 +96,22 @@ pub(super) fn group_norm(
             height,
             width,
         });
-        x.with(a, &y, |x, y| {
-            GroupNorm {
-                batch,
-                frames,
-                height,
-                width,
-                channels,
-                groups,
-                eps: eps as f32,
-                weight: weight.as_ref().map_or(&ones, |w| w.get()),
-                bias: bias.as_ref().map_or(&zeros, |b| b.get()),
-                spatial,
-                activation,
-                x,
-                y,
-            }
-            .run()
-        })
+        GroupNorm {
+            batch,
+            frames,
+            height,
+            width,
+            channels,
+            groups,
+            eps: eps as f32,
+            weight: weight.as_ref().map_or(&ones, |w| w.get()),
+            bias: bias.as_ref().map_or(&zeros, |b| b.get()),
+            spatial,
+            activation,
+            x: x.get(a),
+            y: y.get(a),
+        }
+        .run()
     }))
 }
 
