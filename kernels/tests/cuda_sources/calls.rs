@@ -87,8 +87,8 @@ impl Maker<'_> {
         }
     }
 
-    fn rows(&self) -> Vec<Calls> {
-        let (x, on) = (self.x(ROWS * WIDTH), self.device);
+    fn norms(&self) -> Vec<Calls> {
+        let x = self.x(ROWS * WIDTH);
         let (weight, bias) = (Some(self.f(WIDTH)), Some(self.f(WIDTH)));
         let layer = |weight, bias| Norm::Layer {
             eps: 1e-5,
@@ -112,9 +112,15 @@ impl Maker<'_> {
                     x: x.clone(),
                     y: x.clone(),
                 };
-                calls.push(modulate.calls(on));
+                calls.push(modulate.calls(self.device));
             }
         }
+        calls
+    }
+
+    fn rows(&self) -> Vec<Calls> {
+        let (x, on) = (self.x(ROWS * WIDTH), self.device);
+        let mut calls = self.norms();
         let gated = GateAdd {
             batch: 1,
             width: WIDTH,

@@ -4,13 +4,14 @@
 //! Invariant: what a row becomes depends on that row alone. Refused: sizes that cublasLt's products in FP8 do
 //! not take, and activations in f32: there is no other kernel for these weights.
 
-use super::launch::{Maker, Operands, Parts};
+use super::copy::address;
+use super::launch::{Maker, Operands, Part, Parts};
 use super::memory::at;
 use super::weight::Copy;
 use crate::backend::cube::Places as _;
 use crate::{ResolveFault, RuntimeError};
 use terrace_kernels::cube::{Element, QuantizeRows, Queue as _};
-use terrace_kernels::cuda::{ALIGNMENT, DeviceAddress, Scales};
+use terrace_kernels::cuda::{ALIGNMENT, DeviceAddress, Factors, Scales};
 use terrace_kernels::f8e4m3;
 use terrace_plan::{DType, Weight};
 
@@ -74,15 +75,34 @@ pub(super) fn refuse(weight: DType, x: DType) -> Result<(), RuntimeError> {
 }
 
 /// The scales of rows at `x`, and those of a weight in FP8.
-pub(super) fn scales(x: DeviceAddress, weight: &Copy) -> Result<Scales, RuntimeError> {
+fn scales(x: DeviceAddress, weight: &Copy) -> Result<Scales, RuntimeError> {
     let dtype = DType::F8E4M3;
     let weight = weight.scales().ok_or(ResolveFault::NoElement { dtype })?;
     Ok(Scales { x, weight })
 }
 
 impl Maker<'_> {
+    /// What makes the left factors of a product, `[rows, k]`, where they then lie, and the scales of both
+    /// factors. `to` is where codes and scales of rows have room.
+    pub(super) fn factors(
+        &self,
+        on: &Operands<'_>,
+        factors: Factors,
+        sizes: [usize; 2],
+        weight: &Copy,
+        to: [DeviceAddress; 2],
+    ) -> Result<(Vec<Part>, DeviceAddress, Option<Scales>), RuntimeError> {
+        match factors {
+            Factors::OfResult => Ok((Vec::new(), address(on.view("x")?), None)),
+            Factors::F8E4M3 => {
+                let scales = scales(to[1], weight)?;
+                Ok((self.quantized(on, sizes, to)?, to[0], Some(scales)))
+            }
+        }
+    }
+
     /// Rounds the rows `[rows, k]` of the operand `x` to codes and scales at two addresses.
-    pub(super) fn quantized(
+    fn quantized(
         &self,
         on: &Operands<'_>,
         [rows, k]: [usize; 2],

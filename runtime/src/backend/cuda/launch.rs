@@ -216,14 +216,8 @@ impl Maker<'_> {
             Rest::Residual => scratch.plus(product),
             Rest::Nothing | Rest::Gelu | Rest::GeluTanh | Rest::Silu => address(y),
         };
-        let (mut parts, x, scales) = match route.factors {
-            Factors::OfResult => (Vec::new(), address(x), None),
-            Factors::F8E4M3 => {
-                let to = [codes, scales].map(|part| scratch.plus(part));
-                let scales = fp8::scales(to[1], weight)?;
-                (self.quantized(&on, [*rows, *k], to)?, to[0], Some(scales))
-            }
-        };
+        let to = [codes, scales].map(|part| scratch.plus(part));
+        let (mut parts, x, scales) = self.factors(&on, route.factors, [*rows, *k], weight, to)?;
         let operands = ProductOperands {
             x,
             weight: weight.address(),
@@ -239,19 +233,28 @@ impl Maker<'_> {
             element: route.element,
             epilogue: route.epilogue,
         };
-        let blas = self.memory.lane().gpu().blas();
-        let prepared = blas.prepare(kind, *rows, operands);
-        let prepared = match route.factors {
-            Factors::OfResult => served(prepared)?,
-            // No other kernel multiplies codes.
-            Factors::F8E4M3 => Some(prepared?),
-        };
-        let Some(prepared) = prepared else {
+        let Some(prepared) = self.product(kind, *rows, operands)? else {
             return self.kernels(call);
         };
         parts.push(Part::Product(prepared));
         parts.extend(self.rest(&on, epilogue, [*rows, *n], route, product)?);
         Ok(parts)
+    }
+
+    /// A product of cublasLt, or nothing where the kernels have to multiply.
+    fn product(
+        &self,
+        kind: ProductKind,
+        rows: usize,
+        operands: ProductOperands,
+    ) -> Result<Option<Product>, RuntimeError> {
+        let blas = self.memory.lane().gpu().blas();
+        let prepared = blas.prepare(kind, rows, operands);
+        match kind.factors {
+            Factors::OfResult => served(prepared),
+            // No other kernel multiplies codes.
+            Factors::F8E4M3 => Ok(Some(prepared?)),
+        }
     }
 
     /// What cublasLt does not do behind a product, `[rows, n]`, that lies at `product`.

@@ -112,22 +112,7 @@ fn of_call(
     let buffer = |slot: Slot| plan.buffers.get(slot.buffer.0);
     let dtype = |slot| buffer(slot).map_or(DType::F32, |buffer| buffer.dtype);
     match call {
-        KernelCall::Linear {
-            rows,
-            k,
-            n,
-            x,
-            weight,
-            bias,
-            epilogue,
-            ..
-        } => {
-            let stored = weights
-                .get(weight.0)
-                .map_or(DType::F32, |weight| weight.dtype);
-            let route = route::product(dtype(*x), stored, [*k, *n], epilogue, bias.is_some());
-            Ok(route.map_or(0, |route| of_product(&route, [*rows, *k, *n]).1))
-        }
+        KernelCall::Linear { .. } => Ok(of_linear(call, dtype, weights)),
         KernelCall::Attention {
             shape,
             q,
@@ -174,6 +159,26 @@ fn of_call(
         | KernelCall::Advance { .. }
         | KernelCall::Noise { .. } => Ok(0),
     }
+}
+
+fn of_linear(call: &KernelCall, dtype: impl Fn(Slot) -> DType, weights: &[Weight]) -> usize {
+    let KernelCall::Linear {
+        rows,
+        k,
+        n,
+        x,
+        weight,
+        bias,
+        epilogue,
+        ..
+    } = call
+    else {
+        return 0;
+    };
+    let stored = weights.get(weight.0);
+    let stored = stored.map_or(DType::F32, |weight| weight.dtype);
+    let route = route::product(dtype(*x), stored, [*k, *n], epilogue, bias.is_some());
+    route.map_or(0, |route| of_product(&route, [*rows, *k, *n]).1)
 }
 
 fn all_of_step(lane: &Lane, key: AttentionPlan) -> Result<usize, RuntimeError> {
