@@ -6,7 +6,7 @@
 //! do not depend on its size.
 //!
 //! ```
-//! use terrace_kernels::cpu::{ModSegment, Mods, Norm, NormModulate};
+//! use terrace_kernels::cpu::{Input, ModSegment, Mods, Norm, NormModulate};
 //!
 //! // One row of four elements, normalised, then doubled (1 + scale) and shifted by 10.
 //! let modulation = [10.0, 10.0, 10.0, 10.0, 1.0, 1.0, 1.0, 1.0];
@@ -17,7 +17,7 @@
 //!     segments: &[ModSegment { rows: 1, shift: 0, scale: 4 }],
 //!     norm: Norm::Layer { eps: 0.0, weight: None, bias: None },
 //!     mods: Some(Mods { data: &modulation, stride: 8 }),
-//!     x: &[-1.0, 1.0, -1.0, 1.0],
+//!     x: Input::Apart(&[-1.0, 1.0, -1.0, 1.0]),
 //!     y: &mut y,
 //! }
 //! .run()?;
