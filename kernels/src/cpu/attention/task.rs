@@ -144,12 +144,11 @@ impl Kernel for Task<'_> {
         let form = Form::of::<S>(self.inputs.products);
         self.load_queries(form, width);
         self.load_state(width);
-        let kv_rows = self.inputs.kv_rows;
+        let (kv_rows, groups) = (self.inputs.kv_rows, self.rows.div_ceil(width));
         for key in (0..kv_rows).step_by(KEYS) {
             let count = KEYS.min(kv_rows - key);
             self.load_keys(simd, form, key, count);
             self.load_values(simd, form, key, count);
-            let groups = self.rows.div_ceil(width);
             for group in 0..groups {
                 self.prefetch(simd, key + count, group, groups);
                 self.score(simd, form, group, count);

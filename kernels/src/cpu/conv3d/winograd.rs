@@ -12,7 +12,10 @@ use super::KERNEL;
 use super::video::{Added, Video};
 use crate::KernelError;
 use crate::cpu::check;
-use crate::cpu::gemm::{LANES, Micro, Operands, Panels, Store, Terms, Tile, flat, tile_rows};
+use crate::cpu::gemm::{
+    GRAIN, LANES, Micro, Operands, Panels, STRIDE, Store, TASKS_PER_THREAD, Terms, Tile, flat,
+    sweep, tile_rows,
+};
 use crate::cpu::scratch::with_scratch;
 use crate::cpu::simd::{InstructionSet, Kernel, Simd};
 use crate::cpu::split::Scattered;
@@ -29,16 +32,7 @@ const ROWS: usize = 84;
 const COLUMNS: usize = 64;
 
 /// Terms that are summed before they are added to the result.
-const DEPTH: usize = 256;
-
-/// Elements between the rows of combined pixels: not a power of two, so that they use different cache sets.
-const STRIDE: usize = DEPTH + LANES;
-
-/// Tasks per thread that the work is divided into at least, if it is large enough.
-const TASKS_PER_THREAD: usize = 3;
-
-/// Multiplications of a task at least, so that scheduling stays cheap beside the work.
-const GRAIN: usize = 1 << 18;
+const DEPTH: usize = Operands::F32.depth();
 
 /// How a combination weighs the 3 pixels of a kernel in one direction.
 const KERNEL_SIDE: [[f64; 3]; 4] = [
@@ -269,30 +263,24 @@ impl Block<'_> {
         } else {
             Store::Add
         };
-        let ahead = (S::PANELS * depth).div_ceil(rows / S::ROWS);
         for panel in (0..panels).step_by(S::PANELS) {
             let weight = self.weight.lines(terms.clone(), first + panel);
-            let mut next = weight.as_ptr().wrapping_add(S::PANELS * depth);
-            for row in (0..rows).step_by(S::ROWS) {
-                for _ in 0..ahead {
-                    simd.prefetch(next.cast());
-                    next = next.wrapping_add(1);
-                }
-                let tile = Tile {
-                    depth,
-                    a: self.x[row * STRIDE..].as_ptr(),
-                    a_depth: 1,
-                    b: weight.as_ptr().cast(),
-                    b_depth: LANES,
-                    b_panel: depth * LANES,
-                    c: sums[row * stride + panel * LANES..].as_mut_ptr(),
-                    c_row: stride,
-                    store,
-                };
-                // SAFETY: `x` and `sums` have a multiple of a micro-tile's rows; that many panels follow
-                // in the weight and in the sums, each of `depth` lines.
-                unsafe { simd.tile::<STRIDE>(S::PANELS.min(panels - panel), &tile, Terms::Whole) };
-            }
+            let tile = Tile {
+                depth,
+                a: self.x.as_ptr(),
+                a_depth: 1,
+                b: weight.as_ptr().cast(),
+                b_depth: LANES,
+                b_panel: depth * LANES,
+                c: sums[panel * LANES..].as_mut_ptr(),
+                c_row: stride,
+                store,
+            };
+            let count = S::PANELS.min(panels - panel);
+            let lines = S::PANELS * depth;
+            // SAFETY: `x` and `sums` have a multiple of a micro-tile's rows; that many panels follow in the
+            // weight and in the sums, each of `depth` lines.
+            unsafe { sweep(simd, rows, count, tile, Terms::Whole, weight, lines) };
         }
     }
 

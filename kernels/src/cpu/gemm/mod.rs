@@ -25,14 +25,13 @@ pub use panels::Operands;
 use panels::elements;
 pub(super) use panels::{LANES, Line, Panels, flat};
 use scales::with_scales;
-
 pub(super) use tile::{Micro, Store, Terms, Tile, tile_rows};
 
 /// Elements of a buffered row: a block of f32, or of integers widened to 16 bits.
 const WORDS: usize = 256;
 
 /// Elements between the buffered rows: not a power of two, so that they use different cache sets.
-const STRIDE: usize = WORDS + LANES;
+pub(super) const STRIDE: usize = WORDS + LANES;
 
 /// Rows of the largest tile, at most: what is added to the rows of a buffer.
 const TILE_ROWS: usize = 16;
@@ -50,10 +49,10 @@ const COLUMNS: usize = 1024;
 const COLUMN_STEP: usize = 2 * LANES;
 
 /// Tasks per thread that the work is divided into at least, if it is large enough.
-const TASKS_PER_THREAD: usize = 3;
+pub(super) const TASKS_PER_THREAD: usize = 3;
 
 /// Multiplications of a task at least, so that scheduling stays cheap beside the work.
-const GRAIN: usize = 1 << 18;
+pub(super) const GRAIN: usize = 1 << 18;
 
 /// A product `y[row] = finish(x[row] W^T)`.
 pub(super) trait Product: Sync {
@@ -264,11 +263,9 @@ impl<P: Product> Block<'_, P> {
             Operands::I8 if S::QUADS => (stored, Terms::Integers),
             Operands::I8 => (2 * stored, Terms::Integers),
         };
-        let ahead = (S::PANELS * stored).div_ceil(rows / S::ROWS);
         for panel in (0..panels).step_by(S::PANELS) {
             let count = S::PANELS.min(panels - panel);
             let weight = self.weight.lines(depth.clone(), first + panel);
-            let mut next = weight.as_ptr().wrapping_add(S::PANELS * stored);
             let b = if lines == stored {
                 weight.as_ptr().cast()
             } else {
@@ -280,27 +277,20 @@ impl<P: Product> Block<'_, P> {
                     self.panels,
                 )
             };
-            for row in (0..rows).step_by(S::ROWS) {
-                for _ in 0..ahead {
-                    simd.prefetch(next.cast());
-                    next = next.wrapping_add(1);
-                }
-                let tile = Tile {
-                    depth: lines,
-                    a: self.x[row * STRIDE..].as_ptr(),
-                    a_depth: 1,
-                    b,
-                    b_depth: LANES,
-                    b_panel: lines * LANES,
-                    c: self.sums[row * stride + panel * LANES..].as_mut_ptr(),
-                    c_row: stride,
-                    store,
-                };
-                // SAFETY: `x` and `sums` hold all rows of a tile, TILE_ROWS being at least S::ROWS;
-                // that many panels follow in the weight or its widened copy and in the sums, each of
-                // `lines` lines.
-                unsafe { simd.tile::<STRIDE>(count, &tile, terms) };
-            }
+            let tile = Tile {
+                depth: lines,
+                a: self.x.as_ptr(),
+                a_depth: 1,
+                b,
+                b_depth: LANES,
+                b_panel: lines * LANES,
+                c: self.sums[panel * LANES..].as_mut_ptr(),
+                c_row: stride,
+                store,
+            };
+            // SAFETY: `x` and `sums` hold all rows of a tile, TILE_ROWS being at least S::ROWS; that many
+            // panels follow in the weight or its widened copy and in the sums, each of `lines` lines.
+            unsafe { sweep(simd, rows, count, tile, terms, weight, S::PANELS * stored) };
         }
     }
 
@@ -327,6 +317,38 @@ impl<P: Product> Block<'_, P> {
             let y = unsafe { self.y.slice(row * n + first, count) };
             self.product.finish(row, first, sums, y);
         }
+    }
+}
+
+/// Computes the tiles of `panels` panels for `rows` rows, a multiple of a tile's, `tile` being that of the first
+/// ones. Meanwhile it asks for as many lines of the weight as lie behind its first `lines`, which are these panels.
+///
+/// # Safety
+/// As for [`Micro::tile`], for every tile; rows of `a` are [`STRIDE`] apart.
+#[inline(always)]
+pub(super) unsafe fn sweep<S: Micro>(
+    simd: S,
+    rows: usize,
+    panels: usize,
+    tile: Tile,
+    terms: Terms,
+    weight: &[Line],
+    lines: usize,
+) {
+    let ahead = lines.div_ceil(rows / S::ROWS);
+    let mut next = weight.as_ptr().wrapping_add(lines);
+    for row in (0..rows).step_by(S::ROWS) {
+        for _ in 0..ahead {
+            simd.prefetch(next.cast());
+            next = next.wrapping_add(1);
+        }
+        let tile = Tile {
+            a: tile.a.wrapping_add(row * STRIDE),
+            c: tile.c.wrapping_add(row * tile.c_row),
+            ..tile
+        };
+        // SAFETY: the caller's promise.
+        unsafe { simd.tile::<STRIDE>(panels, &tile, terms) };
     }
 }
 

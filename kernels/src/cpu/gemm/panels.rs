@@ -37,7 +37,7 @@ pub enum Operands {
 impl Operands {
     /// Terms of a block, [`DEPTH`] at most.
     #[inline(always)]
-    pub(super) fn depth(self) -> usize {
+    pub(in crate::cpu) const fn depth(self) -> usize {
         match self {
             Operands::F32 | Operands::Bf16 | Operands::F8E4M3 => 256,
             // Their sums are exact, so that blocks may be as large as the cache allows.
