@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{bits, close, everywhere, linear, values};
+use common::{bits, close, everywhere, fused, linear, rows_stand_alone, values};
 use terrace_kernels::cpu::*;
 use terrace_kernels::f8e4m3::{LARGEST, code, nearest, scale};
 
@@ -168,15 +168,7 @@ fn short_products_are_exact() {
 
 #[test]
 fn rows_do_not_depend_on_the_others() {
-    let (rows, n, k) = (200, 70, 601);
-    let (x, weight) = (values(rows * k, 1), values(n * k, 2));
-    let packed = PackedLinear::pack_f8e4m3(n, k, &weight).unwrap();
-    let whole = linear(instruction_set(), rows, &x, &packed);
-    for (first, count) in [(0, 1), (199, 1), (3, 2), (100, 13), (7, 168)] {
-        let part = &x[first * k..][..count * k];
-        let part = linear(instruction_set(), count, part, &packed);
-        assert_eq!(bits(&part), bits(&whole[first * n..][..count * n]));
-    }
+    rows_stand_alone(|n, k, weight| PackedLinear::pack_f8e4m3(n, k, weight).unwrap());
 }
 
 /// The bias and what follows it see scaled sums.
@@ -186,20 +178,7 @@ fn epilogues_follow_the_scaled_sums() {
     let (x, weight, bias) = (values(rows * k, 1), values(n * k, 2), values(n, 3));
     let packed = PackedLinear::pack_f8e4m3(n, k, &weight).unwrap();
     let plain = linear(instruction_set(), rows, &x, &packed);
-    let y = everywhere(|set| {
-        let mut y = vec![f32::NAN; rows * n];
-        Linear {
-            rows,
-            x: &x,
-            weight: &packed,
-            bias: Some(&bias),
-            epilogue: LinearEpilogue::Silu,
-            y: &mut y,
-        }
-        .run_with(set)
-        .unwrap();
-        y
-    });
+    let y = everywhere(|set| fused(set, rows, &x, &packed, Some(&bias), LinearEpilogue::Silu));
     let sums: Vec<f32> = (0..rows * n).map(|i| plain[i] + bias[i % n]).collect();
     let mut expected = vec![0.0; rows * n];
     silu(Input::Apart(&sums), &mut expected).unwrap();

@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{bits, everywhere, linear, values};
+use common::{bits, everywhere, fused, linear, rows_stand_alone, values};
 use terrace_kernels::KernelError;
 use terrace_kernels::cpu::*;
 
@@ -69,15 +69,7 @@ fn the_largest_sums_are_exact() {
 
 #[test]
 fn rows_do_not_depend_on_the_others() {
-    let (rows, n, k) = (200, 70, 601);
-    let (x, weight) = (values(rows * k, 1), values(n * k, 2));
-    let packed = PackedLinear::pack_i8(n, k, &weight).unwrap();
-    let whole = linear(instruction_set(), rows, &x, &packed);
-    for (first, count) in [(0, 1), (199, 1), (3, 2), (100, 13), (7, 168)] {
-        let part = &x[first * k..][..count * k];
-        let part = linear(instruction_set(), count, part, &packed);
-        assert_eq!(bits(&part), bits(&whole[first * n..][..count * n]));
-    }
+    rows_stand_alone(|n, k, weight| PackedLinear::pack_i8(n, k, weight).unwrap());
 }
 
 /// Bias, activation and gated residual round as they do behind a product in f32.
@@ -103,20 +95,7 @@ fn epilogues_follow_the_scaled_sums() {
             segments: &segments,
         }),
     };
-    let y = everywhere(|set| {
-        let mut y = vec![f32::NAN; rows * n];
-        Linear {
-            rows,
-            x: &x,
-            weight: &packed,
-            bias: Some(&bias),
-            epilogue,
-            y: &mut y,
-        }
-        .run_with(set)
-        .unwrap();
-        y
-    });
+    let y = everywhere(|set| fused(set, rows, &x, &packed, Some(&bias), epilogue));
     for (i, y) in y.into_iter().enumerate() {
         let (row, column) = (i / n, i % n);
         let gate = mods[if row % 10 < 4 { n } else { 0 } + column];

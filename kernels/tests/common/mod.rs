@@ -3,7 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::fmt::Debug;
-use terrace_kernels::cpu::{InstructionSet, Linear, LinearEpilogue, PackedLinear};
+use terrace_kernels::cpu::{InstructionSet, Linear, LinearEpilogue, PackedLinear, instruction_set};
 
 /// Reproducible values in [-1, 1), different for each `salt`.
 pub fn values(n: usize, salt: u64) -> Vec<f32> {
@@ -51,18 +51,44 @@ pub fn bits(x: &[f32]) -> Vec<u32> {
 
 /// A product without bias and epilogue.
 pub fn linear(set: InstructionSet, rows: usize, x: &[f32], weight: &PackedLinear) -> Vec<f32> {
+    fused(set, rows, x, weight, None, LinearEpilogue::None)
+}
+
+/// A product with what is fused to it.
+pub fn fused(
+    set: InstructionSet,
+    rows: usize,
+    x: &[f32],
+    weight: &PackedLinear,
+    bias: Option<&[f32]>,
+    epilogue: LinearEpilogue<'_>,
+) -> Vec<f32> {
     let mut y = vec![f32::NAN; rows * weight.n()];
     Linear {
         rows,
         x,
         weight,
-        bias: None,
-        epilogue: LinearEpilogue::None,
+        bias,
+        epilogue,
         y: &mut y,
     }
     .run_with(set)
     .unwrap();
     y
+}
+
+/// Asserts that some rows of a product have the bits that they have among 200; `pack` packs the weight
+/// `[n, k]`.
+pub fn rows_stand_alone(pack: impl Fn(usize, usize, &[f32]) -> PackedLinear) {
+    let (rows, n, k) = (200, 70, 601);
+    let (x, weight) = (values(rows * k, 1), values(n * k, 2));
+    let packed = pack(n, k, &weight);
+    let whole = linear(instruction_set(), rows, &x, &packed);
+    for (first, count) in [(0, 1), (199, 1), (3, 2), (100, 13), (7, 168)] {
+        let part = &x[first * k..][..count * k];
+        let part = linear(instruction_set(), count, part, &packed);
+        assert_eq!(bits(&part), bits(&whole[first * n..][..count * n]));
+    }
 }
 
 /// Runs on every instruction set, in pools of several sizes; all must agree to the bit.

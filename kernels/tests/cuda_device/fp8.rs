@@ -2,10 +2,9 @@
 //! are.
 
 use crate::common::values;
-use crate::gpu::{close, get, gpu, poison, put, rounded};
+use crate::gpu::{close, get, gpu, multiply, poison, put, rounded};
 use terrace_kernels::cuda::{
-    Blas, DeviceMemory, Factors, Float, Priority, ProductEpilogue, ProductKind, ProductOperands,
-    Scales, WORKSPACE,
+    DeviceMemory, Factors, Float, ProductEpilogue, ProductKind, ProductOperands, Scales, WORKSPACE,
 };
 use terrace_kernels::f8e4m3::{code, nearest, scale};
 
@@ -79,12 +78,8 @@ fn product(float: Float, rows: usize, from: &[Vec<f32>; 3]) -> Vec<f32> {
         }),
         workspace: workspace.address(),
     };
-    let stream = gpu().stream(Priority::Normal).unwrap();
-    let blas = Blas::open(gpu()).unwrap();
-    let product = blas.prepare(kind, rows, operands).unwrap();
-    // SAFETY: all operands are allocated until the queue has been waited for, and nobody else knows them.
-    unsafe { product.run(&stream) }.unwrap();
-    stream.synchronize().unwrap();
+    // SAFETY: all operands are allocated until the product is there, and nobody else knows them.
+    unsafe { multiply(kind, rows, operands) };
     get(float, &y)
 }
 

@@ -2,7 +2,9 @@
 
 use half::{bf16, f16};
 use std::sync::OnceLock;
-use terrace_kernels::cuda::{Device, DeviceMemory, Float};
+use terrace_kernels::cuda::{
+    Blas, Device, DeviceMemory, Float, Priority, ProductKind, ProductOperands,
+};
 
 pub const FLOATS: [Float; 3] = [Float::F32, Float::F16, Float::Bf16];
 
@@ -18,6 +20,19 @@ pub fn gpu() -> &'static Device {
         };
         Device::open(number.expect("TERRACE_TEST_DEVICE is cuda or cuda:N")).unwrap()
     })
+}
+
+/// Computes a product of cublasLt.
+///
+/// # Safety
+/// All operands are allocated until it returns, and nobody else uses them.
+pub unsafe fn multiply(kind: ProductKind, rows: usize, operands: ProductOperands) {
+    let stream = gpu().stream(Priority::Normal).unwrap();
+    let blas = Blas::open(gpu()).unwrap();
+    let product = blas.prepare(kind, rows, operands).unwrap();
+    // SAFETY: the caller's promise; the queue is waited for.
+    unsafe { product.run(&stream) }.unwrap();
+    stream.synchronize().unwrap();
 }
 
 /// Memory that holds the numbers in a type.

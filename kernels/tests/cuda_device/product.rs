@@ -1,10 +1,9 @@
 //! Products by cublasLt: epilogues, and rows that do not depend on how many there are.
 
 use crate::common::values;
-use crate::gpu::{FLOATS, close, get, gpu, poison, put, rounded};
+use crate::gpu::{FLOATS, close, get, gpu, multiply, poison, put, rounded};
 use terrace_kernels::cuda::{
-    Blas, DeviceAddress, Factors, Float, Priority, ProductEpilogue, ProductKind, ProductOperands,
-    WORKSPACE,
+    DeviceAddress, Factors, Float, ProductEpilogue, ProductKind, ProductOperands, WORKSPACE,
 };
 
 const K: usize = 192;
@@ -83,12 +82,8 @@ fn product(float: Float, epilogue: ProductEpilogue, rows: usize, from: &[Vec<f32
         scales: None,
         workspace: workspace.address(),
     };
-    let stream = gpu().stream(Priority::Normal).unwrap();
-    let blas = Blas::open(gpu()).unwrap();
-    let product = blas.prepare(kind, rows, operands).unwrap();
-    // SAFETY: all operands are allocated until the queue has been waited for, and nobody else knows them.
-    unsafe { product.run(&stream) }.unwrap();
-    stream.synchronize().unwrap();
+    // SAFETY: all operands are allocated until the product is there, and nobody else knows them.
+    unsafe { multiply(kind, rows, operands) };
     get(float, &y)
 }
 
