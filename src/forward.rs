@@ -1,7 +1,7 @@
 //! One transformer forward on the caller's tensors.
 
-use crate::request::{Activations, Granularity, Part, Precision, Request};
-use crate::{Degrees, Error, Extents, Model, tensors};
+use crate::request::{Activations, Granularity, Part, Request};
+use crate::{Degrees, Error, Extents, Model, Precision, tensors};
 use std::collections::BTreeMap;
 use std::path::Path;
 use terrace_models::folder::Component;

@@ -1,7 +1,7 @@
 //! What a generation is asked for, what it gives, and what it compiles.
 
-use crate::request::{Activations, Granularity, Guidance, Part, Precision, Request, Solver};
-use crate::{Degrees, Error, Extents, Model};
+use crate::request::{Activations, Granularity, Guidance, Part, Request, Solver};
+use crate::{Degrees, Error, Extents, Model, Precision};
 use terrace_models::folder::Component;
 use terrace_models::scheduler::GuidanceMode;
 use terrace_models::size::{LatentSize, VideoSize};

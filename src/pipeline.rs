@@ -11,8 +11,8 @@ use crate::generate::{
     GenerateRequest, Generated, Prompts, Sampling, StepPart, check_sampling, check_text_length,
     step_request,
 };
-use crate::request::{Activations, Granularity, Guidance, Part, Precision, Request};
-use crate::{Cut, Device, Error, ForwardInputs, Model, Runner};
+use crate::request::{Activations, Granularity, Guidance, Part, Request};
+use crate::{Cut, Device, Error, ForwardInputs, Model, Precision, Runner};
 use std::sync::Arc;
 use std::time::Instant;
 use terrace_kernels::cpu::noise_fill;

@@ -3,7 +3,7 @@
 //! A request is plain data and written into the header of its plan as canonical JSON, so that a plan
 //! can be compiled again, shown pass by pass, and told apart from the plan of another model.
 
-use crate::{Device, Error};
+use crate::{Device, Error, Precision};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -58,23 +58,6 @@ pub enum Activations {
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
-}
-
-/// Element type of matrix products and convolutions; sums are f32.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// Single precision.
-    #[default]
-    F32,
-    /// IEEE half precision, on GPUs. The text encoder, whose activations leave its range, keeps them in f32.
-    F16,
-    /// The upper half of an f32.
-    Bf16,
-    /// Integers of 8 bits with scales for the products over the joint sequence, bf16 elsewhere.
-    Int8,
-    /// FP8 (E4M3) with scales for the products over the joint sequence, bf16 elsewhere.
-    Fp8,
 }
 
 /// What of the model is computed, at which size. Sizes of latents are frames, rows, columns.
@@ -215,18 +198,6 @@ impl From<Granularity> for SliceGranularity {
         match granularity {
             Granularity::Row => Self::Row,
             Granularity::Cell => Self::Cell,
-        }
-    }
-}
-
-impl From<Precision> for DType {
-    fn from(precision: Precision) -> Self {
-        match precision {
-            Precision::F32 => Self::F32,
-            Precision::F16 => Self::F16,
-            Precision::Bf16 => Self::Bf16,
-            Precision::Int8 => Self::I8,
-            Precision::Fp8 => Self::F8E4M3,
         }
     }
 }
@@ -381,11 +352,10 @@ impl Request {
 
     fn between_products(&self) -> DType {
         match (self.activations, self.precision, &self.part) {
-            (Activations::OfProducts, Precision::Bf16 | Precision::Fp8, _) => DType::Bf16,
-            (Activations::OfProducts, Precision::F16, Part::TextEncoder { .. }) => DType::F32,
-            (Activations::OfProducts, Precision::F16, _) => DType::F16,
-            (Activations::OfProducts, Precision::F32 | Precision::Int8, _)
-            | (Activations::F32, _, _) => DType::F32,
+            // Those of the text encoder leave the range of f16.
+            (Activations::F32, _, _)
+            | (Activations::OfProducts, Precision::F16, Part::TextEncoder { .. }) => DType::F32,
+            (Activations::OfProducts, precision, _) => precision.between_products(),
         }
     }
 

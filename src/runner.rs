@@ -7,7 +7,6 @@
 //! together.
 
 use crate::{Device, Error, Fabric};
-use sha2::{Digest, Sha256};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,9 +102,8 @@ impl Runner {
             return Ok(());
         };
         let marks = tensors.iter().map(|(name, tensor)| {
-            let hash = Sha256::digest(tensor.data().bytes());
-            let hash: String = hash.iter().take(8).map(|b| format!("{b:02x}")).collect();
-            format!(", {name} {:?} (mark {hash})", tensor.shape())
+            let mark = Peers::mark(tensor.data().bytes());
+            format!(", {name} {:?} (mark {mark})", tensor.shape())
         });
         Ok(peers.agree(what, &format!("{text}{}", marks.collect::<String>()))?)
     }

@@ -25,6 +25,12 @@ pub struct GemmSize {
     pub n: usize,
 }
 
+impl GemmSize {
+    fn flops(self) -> u64 {
+        product([2, self.rows, self.k, self.n])
+    }
+}
+
 /// Size of an attention over one sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttentionSize {
@@ -34,6 +40,13 @@ pub struct AttentionSize {
     pub heads: usize,
     /// Channels of a head.
     pub head_dim: usize,
+}
+
+impl AttentionSize {
+    /// Those of its two products.
+    fn flops(self) -> u64 {
+        product([4, self.heads, self.tokens, self.tokens, self.head_dim])
+    }
 }
 
 /// Measures a matrix product with a packed weight.
@@ -46,13 +59,12 @@ pub fn gemm(
     runner: &Runner,
     repeat: Repeat,
 ) -> Result<Measured, Error> {
-    let GemmSize { rows, k, n } = size;
     match runner.device() {
         Device::Cpu => gemm_on_cpu(size, precision, runner.options(), repeat),
         Device::Wgpu { .. } | Device::Cuda { .. } => {
-            let input = tensors::noise(vec![rows, k])?;
+            let input = tensors::noise(vec![size.rows, size.k])?;
             let plan = single::gemm(size, precision)?;
-            on_gpu(plan, &input, flops(&[2, rows, k, n]), runner, repeat)
+            on_gpu(plan, &input, size.flops(), runner, repeat)
         }
     }
 }
@@ -67,18 +79,12 @@ pub fn attention(
     runner: &Runner,
     repeat: Repeat,
 ) -> Result<Measured, Error> {
-    let AttentionSize {
-        tokens,
-        heads,
-        head_dim,
-    } = size;
     match runner.device() {
         Device::Cpu => attention_on_cpu(size, precision, runner.options(), repeat),
         Device::Wgpu { .. } | Device::Cuda { .. } => {
-            let input = tensors::noise(vec![tokens, 3, heads, head_dim])?;
+            let input = tensors::noise(vec![size.tokens, 3, size.heads, size.head_dim])?;
             let plan = single::attention(size, precision)?;
-            let flops = flops(&[4, heads, tokens, tokens, head_dim]);
-            on_gpu(plan, &input, flops, runner, repeat)
+            on_gpu(plan, &input, size.flops(), runner, repeat)
         }
     }
 }
@@ -117,8 +123,8 @@ fn gemm_on_cpu(
     let x = x.as_f32()?;
     let mut y = HostTensor::zeros(vec![rows, n], DType::F32)?;
     let y = y.as_f32_mut()?;
-    let flops = flops(&[2, rows, k, n]);
-    measure(repeat, Limit::Threads(threads, operands), flops, || {
+    let limit = Limit::Threads(threads, operands);
+    measure(repeat, limit, size.flops(), || {
         let linear = Linear {
             rows,
             x,
@@ -155,14 +161,14 @@ fn attention_on_cpu(
     };
     let threads = options.threads_per_rank(1);
     let lane = Cpu::pool(Rank(0), threads)?;
-    let flops = flops(&[4, heads, tokens, tokens, head_dim]);
     let (products, operands) = match operands(precision)? {
         Operands::F32 => (AttentionProducts::F32, Operands::F32),
         Operands::Bf16 | Operands::I8 | Operands::F8E4M3 => {
             (AttentionProducts::Bf16, Operands::Bf16)
         }
     };
-    measure(repeat, Limit::Threads(threads, operands), flops, || {
+    let limit = Limit::Threads(threads, operands);
+    measure(repeat, limit, size.flops(), || {
         let attention = Attention {
             batch: 1,
             heads,
@@ -186,8 +192,7 @@ fn attention_on_cpu(
     })
 }
 
-fn flops(sizes: &[usize]) -> u64 {
-    sizes
-        .iter()
-        .fold(1, |n: u64, &size| n.saturating_mul(size as u64))
+fn product<const N: usize>(sizes: [usize; N]) -> u64 {
+    let sizes = sizes.into_iter().map(|size| size as u64);
+    sizes.fold(1, u64::saturating_mul)
 }

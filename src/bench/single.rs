@@ -104,11 +104,7 @@ struct Draft {
 
 impl Draft {
     fn new(graph: &str, precision: Precision, shape: &[usize]) -> Result<Self, Error> {
-        let activations = match precision.into() {
-            dtype @ (DType::F16 | DType::Bf16) => dtype,
-            DType::F8E4M3 => DType::Bf16,
-            _ => DType::F32,
-        };
+        let activations = precision.between_products();
         let mut draft = Self {
             plan: empty(graph, precision),
             activations,

@@ -28,6 +28,7 @@ use crate::position::IDLE;
 use crate::{HostTensor, PeerFault, RuntimeError, World};
 use hub::{Hub, Patience};
 use link::{Frame, Link};
+use sha2::{Digest, Sha256};
 use std::fmt::{self, Display};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -167,6 +168,13 @@ impl Peers {
             self.hub.spares.give(found);
         }
         Ok(())
+    }
+
+    /// What stands for `bytes` in a text that all ranks must say: the first 64 bits of their SHA-256, in digits of base
+    /// 16.
+    pub fn mark(bytes: &[u8]) -> String {
+        let hash = Sha256::digest(bytes);
+        hash.iter().take(8).map(|b| format!("{b:02x}")).collect()
     }
 
     /// Tells all ranks that this one has failed, unless they know of a failure.

@@ -153,16 +153,9 @@ fn summary(plan: &Plan) -> Result<String, RuntimeError> {
         source: Box::new(source),
     })?;
     let header = &plan.header;
-    let mark = fnv(&json);
+    let mark = Peers::mark(&json);
     Ok(format!(
-        "{} for {}, {}, of {} (mark {mark:016x})",
+        "{} for {}, {}, of {} (mark {mark})",
         header.graph, header.fingerprint.shape, plan.mesh, header.producer
     ))
-}
-
-/// FNV-1a, 64 bits.
-fn fnv(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }

@@ -83,6 +83,13 @@ pub(super) struct Source<'a> {
     pub(super) bytes: &'a [u8],
 }
 
+impl Source<'_> {
+    /// Number of elements.
+    pub(super) const fn len(&self) -> usize {
+        self.bytes.len() / self.element.bytes()
+    }
+}
+
 /// The rows of a weight, wherever they are stored.
 pub(super) struct Rows<'a>(Vec<(Element, &'a [u8])>);
 
@@ -120,7 +127,7 @@ impl<'a> Joined<'a> {
     pub(super) fn to_vec(&self) -> Vec<f32> {
         let mut data = Vec::new();
         for source in &self.sources {
-            data.reserve_exact(source.bytes.len() / source.element.bytes());
+            data.reserve_exact(source.len());
             source.element.append(source.bytes, &mut data);
         }
         data

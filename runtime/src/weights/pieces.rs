@@ -3,7 +3,7 @@
 //! A weight goes from the mapped file to a device without a copy of the whole in between, and without a
 //! conversion where it is stored as the device wants it.
 
-use super::joined::{Element, Joined};
+use super::joined::{Element, Joined, Source};
 use crate::ResolveFault;
 use half::{bf16, f16};
 use terrace_plan::DType;
@@ -11,11 +11,7 @@ use terrace_plan::DType;
 impl Joined<'_> {
     /// Number of elements.
     pub(crate) fn len(&self) -> usize {
-        let lens = self
-            .sources
-            .iter()
-            .map(|source| source.bytes.len() / source.element.bytes());
-        lens.sum()
+        self.sources.iter().map(Source::len).sum()
     }
 
     /// Writes the elements from `first` on to `out`, as many as it has room for, as f32, f16 or bf16, rounded
@@ -31,7 +27,7 @@ impl Joined<'_> {
     ) -> Result<(), ResolveFault> {
         let (mut skip, mut out) = (first, out);
         for source in &self.sources {
-            let len = source.bytes.len() / source.element.bytes();
+            let len = source.len();
             if skip >= len {
                 skip -= len;
                 continue;

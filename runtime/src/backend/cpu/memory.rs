@@ -51,8 +51,7 @@ impl CpuMemory {
 #[derive(Debug)]
 struct Block {
     address: usize,
-    bytes: usize,
-    _pages: Pages,
+    pages: Pages,
 }
 
 impl Block {
@@ -67,17 +66,13 @@ impl Block {
             0 => Buffer::ALIGNMENT,
             _ => pages.bytes_mut().as_mut_ptr().expose_provenance(),
         };
-        Ok(Self {
-            address,
-            bytes,
-            _pages: pages,
-        })
+        Ok(Self { address, pages })
     }
 
     fn view(&self, rank: Rank, id: BufferId, buffer: &Buffer) -> Result<View, RuntimeError> {
         debug_assert!(buffer.dtype.bytes() <= DType::F32.bytes());
         // SAFETY: `CpuMemory` keeps the block allocated, and a session keeps the memory of all ranks
         // until the last of its threads has ended.
-        unsafe { view_in(self.address, self.bytes, rank, id, buffer) }
+        unsafe { view_in(self.address, self.pages.bytes().len(), rank, id, buffer) }
     }
 }
