@@ -117,7 +117,9 @@ fn gemm_on_cpu(
     let lane = Cpu::pool(Rank(0), threads)?;
     let (operands, weight) = (operands(precision)?, weight.as_f32()?);
     let weight = Cpu.enter(&lane, || {
-        PackedLinear::pack_with(operands, n, k, |row, column| weight[row * k + column])
+        PackedLinear::pack_with(operands, n, k, |row, out| {
+            out.copy_from_slice(&weight[row * k..][..k]);
+        })
     })?;
     let x = tensors::noise(vec![rows, k])?;
     let x = x.as_f32()?;

@@ -74,12 +74,13 @@ impl PackedLinear {
     ) -> Result<Self, KernelError> {
         let total = check::product(KERNEL, "n, k", &[n, k])?;
         check::length(KERNEL, "weight", total, weight.len())?;
-        let at = |column, index| weight[column * k + index];
-        Panels::pack(KERNEL, operands, [n, k], at).map(Self)
+        Self::pack_with(operands, n, k, |row, out| {
+            out.copy_from_slice(&weight[row * k..][..k]);
+        })
     }
 
-    /// Packs the weight `[n, k]` whose element of a row and a column is `at(row, column)`, wherever it is
-    /// stored, as [`PackedLinear::pack`] and its siblings do for `operands`.
+    /// Packs the weight `[n, k]` whose row of a number `read` writes, wherever it is stored, as
+    /// [`PackedLinear::pack`] and its siblings do for `operands`.
     ///
     /// # Errors
     /// When the sizes do not fit the address space, or `k` the sums of integers.
@@ -87,9 +88,9 @@ impl PackedLinear {
         operands: Operands,
         n: usize,
         k: usize,
-        at: impl Fn(usize, usize) -> f32 + Sync,
+        read: impl Fn(usize, &mut [f32]) + Sync,
     ) -> Result<Self, KernelError> {
-        Panels::pack(KERNEL, operands, [n, k], at).map(Self)
+        Panels::pack(KERNEL, operands, [n, k], read).map(Self)
     }
 
     /// Columns of the result.

@@ -38,36 +38,34 @@ impl Element {
         }
     }
 
-    /// Element `index` of `bytes`.
-    fn at(self, bytes: &[u8], index: usize) -> f32 {
+    /// Writes `make` of every element of `bytes`.
+    pub(super) fn convert<T>(self, bytes: &[u8], out: &mut [T], make: impl Fn(f32) -> T) {
+        // A loop per type, so that each becomes vector code.
         match self {
-            Self::F64 => f64::from_le_bytes(bytes.as_chunks::<8>().0[index]) as f32,
-            Self::F32 => f32::from_le_bytes(bytes.as_chunks::<4>().0[index]),
-            Self::F16 => f16::from_le_bytes(bytes.as_chunks::<2>().0[index]).to_f32(),
-            Self::Bf16 => bf16::from_le_bytes(bytes.as_chunks::<2>().0[index]).to_f32(),
+            Self::F64 => each(bytes, out, |b| make(f64::from_le_bytes(b) as f32)),
+            Self::F32 => each(bytes, out, |b| make(f32::from_le_bytes(b))),
+            Self::F16 => each(bytes, out, |b| make(f16::from_le_bytes(b).to_f32())),
+            Self::Bf16 => each(bytes, out, |b| make(bf16::from_le_bytes(b).to_f32())),
         }
     }
 
-    /// Appends all elements of `bytes`.
-    fn append(self, bytes: &[u8], data: &mut Vec<f32>) {
-        let (words, halves) = (bytes.as_chunks::<4>().0, bytes.as_chunks::<2>().0);
-        match self {
-            Self::F64 => {
-                let longs = bytes.as_chunks::<8>().0;
-                data.extend(longs.iter().map(|&b| f64::from_le_bytes(b) as f32));
-            }
-            Self::F32 => data.extend(words.iter().map(|&b| f32::from_le_bytes(b))),
-            Self::F16 => data.extend(halves.iter().map(|&b| f16::from_le_bytes(b).to_f32())),
-            Self::Bf16 => data.extend(halves.iter().map(|&b| bf16::from_le_bytes(b).to_f32())),
-        }
+    fn read(self, bytes: &[u8], out: &mut [f32]) {
+        self.convert(bytes, out, |x| x);
+    }
+}
+
+fn each<const N: usize, T>(bytes: &[u8], out: &mut [T], make: impl Fn([u8; N]) -> T) {
+    for (out, &bytes) in out.iter_mut().zip(bytes.as_chunks::<N>().0) {
+        *out = make(bytes);
     }
 }
 
 /// The elements of a stored tensor in single precision, or `None` for a type that is not a floating
 /// type of 16, 32 or 64 bits.
 pub(crate) fn to_f32(dtype: StoredDType, bytes: &[u8]) -> Option<Vec<f32>> {
-    let mut data = Vec::new();
-    Element::of(dtype)?.append(bytes, &mut data);
+    let element = Element::of(dtype)?;
+    let mut data = vec![0.0; bytes.len() / element.bytes()];
+    element.read(bytes, &mut data);
     Some(data)
 }
 
@@ -113,6 +111,11 @@ impl<'a> Joined<'a> {
         })
     }
 
+    /// Number of elements.
+    pub(crate) fn len(&self) -> usize {
+        self.sources.iter().map(Source::len).sum()
+    }
+
     /// Rows of `len` elements. The plan's check has proved that the sources are made of such.
     pub(super) fn rows(&self, len: usize) -> Rows<'a> {
         let rows = self.sources.iter().flat_map(|source| {
@@ -125,20 +128,22 @@ impl<'a> Joined<'a> {
 
     /// All elements.
     pub(super) fn to_vec(&self) -> Vec<f32> {
-        let mut data = Vec::new();
+        let mut data = vec![0.0; self.len()];
+        let mut rest = &mut data[..];
         for source in &self.sources {
-            data.reserve_exact(source.len());
-            source.element.append(source.bytes, &mut data);
+            let (out, behind) = rest.split_at_mut(source.len());
+            source.element.read(source.bytes, out);
+            rest = behind;
         }
         data
     }
 }
 
 impl Rows<'_> {
-    /// An element, row and column of which exist.
-    pub(super) fn at(&self, row: usize, column: usize) -> f32 {
+    /// Writes the elements of a row that exists.
+    pub(super) fn read(&self, row: usize, out: &mut [f32]) {
         let (element, bytes) = self.0[row];
-        element.at(bytes, column)
+        element.read(bytes, out);
     }
 }
 

@@ -43,8 +43,8 @@ impl LoadedWeight {
                 };
                 let joined = Joined::new(checkpoint, weight)?;
                 let rows = joined.rows(k);
-                let at = |row, column| rows.at(row, column);
-                let packed = PackedLinear::pack_with(operands(weight)?, n, k, at)?;
+                let read = |row: usize, out: &mut [f32]| rows.read(row, out);
+                let packed = PackedLinear::pack_with(operands(weight)?, n, k, read)?;
                 Ok(Self::Linear(Arc::new(packed)))
             }
             WeightLayout::Conv3d => {
@@ -53,9 +53,9 @@ impl LoadedWeight {
                 };
                 let joined = Joined::new(checkpoint, weight)?;
                 let rows = joined.rows(cin * kt * kh * kw);
-                let at = |row, column| rows.at(row, column);
+                let read = |row: usize, out: &mut [f32]| rows.read(row, out);
                 let (channels, kernel) = ([cout, cin], [kt, kh, kw]);
-                let packed = PackedConv3d::pack_with(operands(weight)?, channels, kernel, at)?;
+                let packed = PackedConv3d::pack_with(operands(weight)?, channels, kernel, read)?;
                 Ok(Self::Conv3d(Arc::new(packed)))
             }
         }

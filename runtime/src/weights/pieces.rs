@@ -3,17 +3,12 @@
 //! A weight goes from the mapped file to a device without a copy of the whole in between, and without a
 //! conversion where it is stored as the device wants it.
 
-use super::joined::{Element, Joined, Source};
+use super::joined::{Element, Joined};
 use crate::ResolveFault;
 use half::{bf16, f16};
 use terrace_plan::DType;
 
 impl Joined<'_> {
-    /// Number of elements.
-    pub(crate) fn len(&self) -> usize {
-        self.sources.iter().map(Source::len).sum()
-    }
-
     /// Writes the elements from `first` on to `out`, as many as it has room for, as f32, f16 or bf16, rounded
     /// to nearest.
     ///
@@ -52,39 +47,22 @@ fn convert(stored: Element, from: &[u8], dtype: DType, to: &mut [u8]) -> Result<
         (Element::F32, DType::F32) | (Element::F16, DType::F16) | (Element::Bf16, DType::Bf16) => {
             to.copy_from_slice(from);
         }
-        (_, DType::F32) => widened(stored, from, to, f32::to_ne_bytes),
-        (_, DType::F16) => widened(stored, from, to, |x| f16::from_f32(x).to_ne_bytes()),
-        (_, DType::Bf16) => widened(stored, from, to, |x| bf16::from_f32(x).to_ne_bytes()),
+        (_, DType::F32) => narrowed(stored, from, to, f32::to_ne_bytes),
+        (_, DType::F16) => narrowed(stored, from, to, |x| f16::from_f32(x).to_ne_bytes()),
+        (_, DType::Bf16) => narrowed(stored, from, to, |x| bf16::from_f32(x).to_ne_bytes()),
         (_, dtype) => return Err(ResolveFault::NoElement { dtype }),
     }
     Ok(())
 }
 
 /// The elements `from`, each made of its value in single precision by `narrow`.
-fn widened<const N: usize>(
+fn narrowed<const N: usize>(
     stored: Element,
     from: &[u8],
     to: &mut [u8],
     narrow: impl Fn(f32) -> [u8; N],
 ) {
-    // One loop per type, so that each becomes vector code.
-    match stored {
-        Element::F64 => each(from, to, |b| narrow(f64::from_le_bytes(b) as f32)),
-        Element::F32 => each(from, to, |b| narrow(f32::from_le_bytes(b))),
-        Element::F16 => each(from, to, |b| narrow(f16::from_le_bytes(b).to_f32())),
-        Element::Bf16 => each(from, to, |b| narrow(bf16::from_le_bytes(b).to_f32())),
-    }
-}
-
-fn each<const M: usize, const N: usize>(
-    from: &[u8],
-    to: &mut [u8],
-    f: impl Fn([u8; M]) -> [u8; N],
-) {
-    let pairs = to.as_chunks_mut::<N>().0.iter_mut();
-    for (to, &from) in pairs.zip(from.as_chunks::<M>().0) {
-        *to = f(from);
-    }
+    stored.convert(from, to.as_chunks_mut().0, narrow);
 }
 
 #[cfg(test)]

@@ -80,12 +80,13 @@ impl PackedConv3d {
         let total = check::product(KERNEL, "cout, cin, kernel", &sizes)?;
         check::length(KERNEL, "weight", total, weight.len())?;
         let row = total.checked_div(cout).unwrap_or(0);
-        let at = |column: usize, index: usize| weight[column * row + index];
-        Self::pack_with(operands, [cout, cin], kernel, at)
+        Self::pack_with(operands, [cout, cin], kernel, |channel, out| {
+            out.copy_from_slice(&weight[channel * row..][..row]);
+        })
     }
 
-    /// Packs the weight whose element of an output channel is `at(channel, index)`, `index` counting
-    /// `[cin, kt, kh, kw]`, as [`PackedConv3d::pack`] and its siblings do for `operands`.
+    /// Packs the weight whose elements `[cin, kt, kh, kw]` of an output channel `read` writes, as
+    /// [`PackedConv3d::pack`] and its siblings do for `operands`.
     ///
     /// # Errors
     /// As for [`PackedConv3d::pack`], lengths apart.
@@ -93,24 +94,24 @@ impl PackedConv3d {
         operands: Operands,
         [cout, cin]: [usize; 2],
         kernel: [usize; 3],
-        at: impl Fn(usize, usize) -> f32 + Sync,
+        read: impl Fn(usize, &mut [f32]) + Sync,
     ) -> Result<Self, KernelError> {
         check_kernel(kernel)?;
         let taps = check::product(KERNEL, "kernel", &kernel)?;
         let k = check::product(KERNEL, "cin, kernel", &[cin, taps])?;
         // Combinations of numbers of few bits have more bits, so only f32 is worth combining.
         let form = if operands == Operands::F32 && kernel[1..] == [3, 3] {
-            Form::Tiles(winograd::pack([cout, cin], kernel[0], at)?)
+            Form::Tiles(winograd::pack([cout, cin], kernel[0], read)?)
         } else {
-            Form::Pixels(Panels::pack(
-                KERNEL,
-                operands,
-                [cout, k],
-                |column, index| {
-                    let (tap, channel) = (index / cin, index % cin);
-                    at(column, channel * taps + tap)
-                },
-            )?)
+            let packed = Panels::pack(KERNEL, operands, [cout, k], |channel, out| {
+                let mut stored = vec![0.0; k];
+                read(channel, &mut stored);
+                for (tap, out) in out.chunks_exact_mut(cin.max(1)).enumerate() {
+                    let elements = stored.iter().skip(tap).step_by(taps);
+                    out.iter_mut().zip(elements).for_each(|(out, &v)| *out = v);
+                }
+            });
+            Form::Pixels(packed?)
         };
         Ok(Self {
             cout,

@@ -25,6 +25,9 @@ use std::ops::Range;
 /// Combinations of a tile.
 const PLANES: usize = 16;
 
+/// Pixels of a kernel.
+const PIXELS: usize = 9;
+
 /// Tiles of a task at most, but for a micro-tile's rows.
 const ROWS: usize = 84;
 
@@ -46,33 +49,38 @@ const KERNEL_SIDE: [[f64; 3]; 4] = [
 const INPUT_SIDE: [(usize, usize, f32); 4] =
     [(0, 2, -1.0), (1, 2, 1.0), (2, 1, -1.0), (1, 3, -1.0)];
 
-/// Packs the weight whose element of an output channel is `at(channel, index)`, `index` counting
-/// `[cin, kt, 3, 3]`.
+/// Packs the weight whose elements `[cin, kt, 3, 3]` of an output channel `read` writes.
 pub(super) fn pack(
     [cout, cin]: [usize; 2],
     kt: usize,
-    at: impl Fn(usize, usize) -> f32 + Sync,
+    read: impl Fn(usize, &mut [f32]) + Sync,
 ) -> Result<Panels, KernelError> {
     let padded = check::product(KERNEL, "cout", &[cout.div_ceil(LANES), LANES])?;
     let n = check::product(KERNEL, "cout", &[padded, PLANES])?;
     let k = check::product(KERNEL, "cin, kt", &[cin, kt])?;
-    Panels::pack(KERNEL, Operands::F32, [n, k], |column, index| {
+    let stored = check::product(KERNEL, "cin, kernel", &[k, PIXELS])?;
+    Panels::pack(KERNEL, Operands::F32, [n, k], |column, out| {
         let (plane, channel) = (column / padded, column % padded);
         if channel >= cout {
-            return 0.0;
+            out.fill(0.0);
+            return;
         }
-        let (dt, cin) = (index / cin, index % cin);
-        let mut sum = 0.0;
-        for (dy, row) in KERNEL_SIDE[plane / 4].iter().enumerate() {
-            for (dx, column) in KERNEL_SIDE[plane % 4].iter().enumerate() {
-                if row * column != 0.0 {
-                    let element = at(channel, ((cin * kt + dt) * 3 + dy) * 3 + dx);
-                    sum += row * column * f64::from(element);
-                }
-            }
+        let mut kernels = vec![0.0; stored];
+        read(channel, &mut kernels);
+        let weights = kernel_weights(plane);
+        for (index, pixels) in kernels.as_chunks::<PIXELS>().0.iter().enumerate() {
+            let (channel, dt) = (index / kt, index % kt);
+            let terms = weights.iter().zip(pixels);
+            let sum: f64 = terms.fold(0.0, |sum, (w, &x)| sum + w * f64::from(x));
+            out[dt * cin + channel] = sum as f32;
         }
-        sum as f32
     })
+}
+
+/// How a combination weighs the pixels of a kernel.
+fn kernel_weights(plane: usize) -> [f64; PIXELS] {
+    let (row, column) = (KERNEL_SIDE[plane / 4], KERNEL_SIDE[plane % 4]);
+    std::array::from_fn(|pixel| row[pixel / 3] * column[pixel % 3])
 }
 
 /// Convolves `video`. The caller has checked the length of `y`.

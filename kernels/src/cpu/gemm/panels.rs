@@ -120,18 +120,18 @@ pub(in crate::cpu) struct Panels {
 #[derive(Debug, Default)]
 struct Columns {
     /// What the sums are multiplied by.
-    factors: Box<[f32]>,
+    factors: Vec<f32>,
     /// What the sums of integers have too much when the input is unsigned.
-    excess: Box<[i32]>,
+    excess: Vec<i32>,
 }
 
 impl Panels {
-    /// Packs the weight whose element (column, k) is `at(column, k)`.
+    /// Packs the weight `[n, k]` whose row of a number `read` writes.
     pub(in crate::cpu) fn pack(
         kernel: &'static str,
         operands: Operands,
         [n, k]: [usize; 2],
-        at: impl Fn(usize, usize) -> f32 + Sync,
+        read: impl Fn(usize, &mut [f32]) + Sync,
     ) -> Result<Self, KernelError> {
         let panels = n.div_ceil(LANES);
         // A block but the last has an even number of terms.
@@ -146,33 +146,29 @@ impl Panels {
             let expected = format!("at most {} in integers of 8 bits", int8::MAX_TERMS);
             return Err(check::argument(kernel, "k", expected, k.to_string()));
         }
-        let scales = match operands.limit() {
-            Some(limit) => column_scales([n, k], limit, &at),
-            None => Vec::new(),
-        };
-        let mut pages =
+        let mut lines =
             Pages::zeroed(bytes).map_err(|_| KernelError::OutOfMemory { kernel, bytes })?;
-        let lines = lines_of_mut(&mut pages);
-        if !lines.is_empty() {
-            let depth = operands.depth();
-            let block = operands.lines(depth) * panels;
-            let blocks = lines.par_chunks_mut(block).enumerate();
-            blocks.for_each(|(block, lines)| {
-                let count = lines.len() / panels;
-                let panels = lines.par_chunks_exact_mut(count).enumerate();
-                panels.for_each(|(panel, lines)| {
+        let columns: Vec<Columns> = by_panel(lines_of_mut(&mut lines), operands, panels)
+            .into_par_iter()
+            .enumerate()
+            .map_init(
+                || Rows::new(k),
+                |rows, (panel, blocks)| {
                     let columns = panel * LANES..n.min((panel + 1) * LANES);
-                    let terms = block * depth..k.min((block + 1) * depth);
-                    pack_panel(operands, &scales, columns, terms, &at, lines);
-                });
-            });
-        }
+                    rows.read(columns, &read);
+                    rows.pack(operands, blocks)
+                },
+            )
+            .collect();
         Ok(Self {
             n,
             k,
             operands,
-            lines: pages,
-            columns: Columns::new(operands, &scales, k, &at),
+            lines,
+            columns: Columns {
+                factors: columns.iter().flat_map(|c| &c.factors).copied().collect(),
+                excess: columns.iter().flat_map(|c| &c.excess).copied().collect(),
+            },
         })
     }
 
@@ -217,76 +213,111 @@ impl Panels {
     }
 }
 
-/// The scales of all columns.
-fn column_scales(
-    [n, k]: [usize; 2],
-    limit: f32,
-    at: &(impl Fn(usize, usize) -> f32 + Sync),
-) -> Vec<Scale> {
-    let largest = |column| (0..k).fold(0, |largest, k| raised(largest, &[at(column, k)]));
-    (0..n)
-        .into_par_iter()
-        .map(|column| Scale::of(largest(column), limit))
-        .collect()
+/// The lines of every panel, a slice for each block of terms.
+fn by_panel(lines: &mut [Line], operands: Operands, panels: usize) -> Vec<Vec<&mut [Line]>> {
+    let mut all: Vec<Vec<_>> = (0..panels).map(|_| Vec::new()).collect();
+    let block = operands.lines(operands.depth()) * panels;
+    for block in lines.chunks_mut(block.max(1)) {
+        let own = block.len() / panels;
+        for (panel, lines) in all.iter_mut().zip(block.chunks_exact_mut(own)) {
+            panel.push(lines);
+        }
+    }
+    all
 }
 
-impl Columns {
-    fn new(
-        operands: Operands,
-        scales: &[Scale],
-        k: usize,
-        at: &(impl Fn(usize, usize) -> f32 + Sync),
-    ) -> Self {
-        let excess = |(column, scale): (usize, &Scale)| {
-            int8::excess((0..k).map(|k| int8::round(at(column, k), scale.inverse)))
-        };
+/// The rows of a weight that become the columns of a panel.
+struct Rows {
+    k: usize,
+    /// Elements between rows, which are followed by zeros: so far apart that they share no cache sets.
+    stride: usize,
+    count: usize,
+    elements: Vec<f32>,
+}
+
+impl Rows {
+    fn new(k: usize) -> Self {
+        let stride = (k.div_ceil(LANES) | 1) * LANES;
         Self {
-            factors: scales.iter().map(|scale| scale.factor).collect(),
-            excess: match operands {
-                Operands::F32 | Operands::Bf16 | Operands::F8E4M3 => Box::default(),
-                Operands::I8 => scales.par_iter().enumerate().map(excess).collect(),
-            },
+            k,
+            stride,
+            count: 0,
+            elements: vec![0.0; LANES * stride],
         }
+    }
+
+    fn read(&mut self, rows: Range<usize>, read: &impl Fn(usize, &mut [f32])) {
+        self.count = rows.len();
+        for (row, elements) in rows.zip(self.elements.chunks_exact_mut(self.stride)) {
+            read(row, &mut elements[..self.k]);
+        }
+    }
+
+    /// Fills the lines of a panel with the rows, rounded; columns and terms behind the last are zero.
+    fn pack(&mut self, operands: Operands, blocks: Vec<&mut [Line]>) -> Columns {
+        match operands {
+            Operands::F32 => {
+                self.interleave::<1>(operands, blocks, |_, [x]| x);
+                Columns::default()
+            }
+            Operands::Bf16 => {
+                self.interleave::<2>(operands, blocks, |_, [a, b]| bf16::pair(a, b));
+                Columns::default()
+            }
+            Operands::F8E4M3 => {
+                let scales = self.scales(f8e4m3::LARGEST);
+                self.interleave::<2>(operands, blocks, |lane, pair| {
+                    let [a, b] = pair.map(|x| f8e4m3::nearest(x * scales[lane].inverse));
+                    bf16::pair(a, b)
+                });
+                Columns::new(&scales, Vec::new())
+            }
+            Operands::I8 => {
+                let scales = self.scales(int8::LIMIT);
+                self.interleave::<4>(operands, blocks, |lane, quad| {
+                    let bytes = quad.map(|x| int8::round(x, scales[lane].inverse) as u8);
+                    f32::from_bits(u32::from_le_bytes(bytes))
+                });
+                let rows = self.elements.chunks_exact(self.stride).zip(&scales);
+                let excess = rows.map(|(row, scale)| {
+                    int8::excess(row.iter().map(|&x| int8::round(x, scale.inverse)))
+                });
+                let excess = excess.collect();
+                Columns::new(&scales, excess)
+            }
+        }
+    }
+
+    /// Writes `element(column, terms)` for every `TERMS` terms of every column.
+    #[inline(always)]
+    fn interleave<const TERMS: usize>(
+        &self,
+        operands: Operands,
+        blocks: Vec<&mut [Line]>,
+        element: impl Fn(usize, [f32; TERMS]) -> f32,
+    ) {
+        let depth = operands.depth();
+        for (block, lines) in blocks.into_iter().enumerate() {
+            for lane in 0..self.count {
+                let terms = &self.elements[lane * self.stride + block * depth..];
+                for (line, &terms) in lines.iter_mut().zip(terms.as_chunks().0) {
+                    line.0[lane] = element(lane, terms);
+                }
+            }
+        }
+    }
+
+    fn scales(&self, limit: f32) -> Vec<Scale> {
+        let rows = self.elements.chunks_exact(self.stride).take(self.count);
+        rows.map(|row| Scale::of(raised(0, row), limit)).collect()
     }
 }
 
-/// Fills the lines of a panel's block with its terms; terms behind the last are zero.
-fn pack_panel(
-    operands: Operands,
-    scales: &[Scale],
-    columns: Range<usize>,
-    terms: Range<usize>,
-    at: &impl Fn(usize, usize) -> f32,
-    lines: &mut [Line],
-) {
-    for (lane, column) in columns.enumerate() {
-        match operands {
-            Operands::F32 => {
-                for (k, line) in terms.clone().zip(lines.iter_mut()) {
-                    line.0[lane] = at(column, k);
-                }
-            }
-            Operands::Bf16 | Operands::F8E4M3 => {
-                let scale = scales.get(column);
-                let term = |k| match scale {
-                    Some(scale) => f8e4m3::nearest(at(column, k) * scale.inverse),
-                    None => at(column, k),
-                };
-                for (k, line) in terms.clone().step_by(2).zip(lines.iter_mut()) {
-                    let second = if k + 1 < terms.end { term(k + 1) } else { 0.0 };
-                    line.0[lane] = bf16::pair(term(k), second);
-                }
-            }
-            Operands::I8 => {
-                let inverse = scales[column].inverse;
-                for (k, line) in terms.clone().step_by(4).zip(lines.iter_mut()) {
-                    let mut quad = [0; 4];
-                    for (k, byte) in (k..terms.end).zip(&mut quad) {
-                        *byte = int8::round(at(column, k), inverse) as u8;
-                    }
-                    line.0[lane] = f32::from_bits(u32::from_le_bytes(quad));
-                }
-            }
+impl Columns {
+    fn new(scales: &[Scale], excess: Vec<i32>) -> Self {
+        Self {
+            factors: scales.iter().map(|scale| scale.factor).collect(),
+            excess,
         }
     }
 }
