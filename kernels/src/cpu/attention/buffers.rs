@@ -3,8 +3,9 @@
 //! Invariants: queries are columns everywhere, in groups as wide as a micro-tile, so that maxima, sums
 //! and factors are vectors; keys and values are rows, as they come. All parts begin at cache lines.
 //! Where bf16 are multiplied in pairs, two channels of queries and keys or two keys of weights and values
-//! share an element, and half of a part is in use.
+//! share an element, so that rows of keys are shorter and values half as many.
 
+use super::form::Form;
 use crate::cpu::gemm::LANES;
 
 /// Keys of a block; a multiple of the rows of every narrow tile.
@@ -16,6 +17,9 @@ pub(super) const PART: usize = 64;
 /// Elements between the rows of a part: a line more, so that rows use different cache sets.
 pub(super) const STRIDE: usize = PART + LANES;
 
+/// As [`STRIDE`], where two channels share an element.
+pub(super) const PAIRED_STRIDE: usize = PART / 2 + LANES;
+
 /// Rows of the largest narrow tile, at most.
 const TILE_ROWS: usize = 8;
 
@@ -26,6 +30,8 @@ pub(super) struct Sizes {
     pub queries: usize,
     /// Channels of a head.
     pub dim: usize,
+    /// Blocks of keys.
+    pub blocks: usize,
 }
 
 /// A task's working memory. `W` is the width of a group of queries.
@@ -38,9 +44,9 @@ pub(super) struct Buffers<'a> {
     pub maxima: &'a mut [f32],
     /// Sum of each query's weights.
     pub totals: &'a mut [f32],
-    /// Keys of a block, `[parts of 64 channels][KEYS][STRIDE]`.
+    /// Keys, `[blocks][parts of 64 channels][KEYS][STRIDE]`.
     pub k: &'a mut [f32],
-    /// Values of a block, `[KEYS][value stride]`.
+    /// Values, `[blocks][KEYS][value stride]`.
     pub v: &'a mut [f32],
     /// Scores, then weights of a group, `[KEYS][W]`.
     pub scores: &'a mut [f32],
@@ -60,6 +66,16 @@ impl Sizes {
         (self.padded_dim().div_ceil(LANES) | 1) * LANES
     }
 
+    /// Elements of a block of keys.
+    pub(super) fn key_block(&self, form: Form) -> usize {
+        self.parts() * KEYS * form.key_stride()
+    }
+
+    /// Elements of a block of values.
+    pub(super) fn value_block(&self, form: Form) -> usize {
+        form.terms(KEYS) * self.value_stride()
+    }
+
     /// Parts of 64 channels.
     pub(super) fn parts(&self) -> usize {
         self.dim.div_ceil(PART)
@@ -71,8 +87,8 @@ impl Sizes {
             self.queries * self.padded_dim(),
             self.queries,
             self.queries,
-            self.parts() * KEYS * STRIDE,
-            KEYS * self.value_stride(),
+            self.blocks * self.parts() * KEYS * STRIDE,
+            self.blocks * KEYS * self.value_stride(),
             KEYS * super::task::MAX_WIDTH,
             super::task::MAX_WIDTH,
         ]

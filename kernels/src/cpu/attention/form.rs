@@ -5,6 +5,7 @@
 //! rounded ones, which are what the values are multiplied by.
 
 use super::AttentionProducts;
+use super::buffers::{PAIRED_STRIDE, STRIDE};
 use crate::cpu::bf16;
 use crate::cpu::gemm::{LANES, Micro, Terms, Tile};
 use crate::cpu::simd::{EXP2, EXP2_BF16, Simd, exp2_nonpositive};
@@ -47,18 +48,47 @@ impl Form {
         numbers.div_ceil(self.numbers())
     }
 
-    /// Computes a tile of scores or of weighted values.
+    /// Elements between the rows of a part of keys.
+    #[inline(always)]
+    pub(super) fn key_stride(self) -> usize {
+        match self {
+            Self::Whole | Self::Rounded => STRIDE,
+            Self::Paired => PAIRED_STRIDE,
+        }
+    }
+
+    /// Computes a tile of scores, whose left operand is a part of keys.
     ///
     /// # Safety
     /// As for [`Micro::narrow_tile`].
     #[inline(always)]
-    pub(super) unsafe fn tile<S: Micro, const ROW: usize>(self, simd: S, tile: &Tile) {
+    pub(super) unsafe fn score_tile<S: Micro>(self, simd: S, tile: &Tile) {
+        // SAFETY: the caller's promise.
+        unsafe { self.tile::<S, STRIDE, PAIRED_STRIDE>(simd, tile) };
+    }
+
+    /// Computes a tile of weighted values.
+    ///
+    /// # Safety
+    /// As for [`Micro::narrow_tile`].
+    #[inline(always)]
+    pub(super) unsafe fn value_tile<S: Micro>(self, simd: S, tile: &Tile) {
+        // SAFETY: the caller's promise.
+        unsafe { self.tile::<S, 1, 1>(simd, tile) };
+    }
+
+    #[inline(always)]
+    unsafe fn tile<S: Micro, const ROW: usize, const PAIRED_ROW: usize>(
+        self,
+        simd: S,
+        tile: &Tile,
+    ) {
         // SAFETY: the caller's promise.
         unsafe {
             // What is multiplied must be known where the loop is compiled.
             match self {
                 Self::Whole | Self::Rounded => simd.narrow_tile::<ROW>(tile, Terms::Whole),
-                Self::Paired => simd.narrow_tile::<ROW>(tile, Terms::Pairs),
+                Self::Paired => simd.narrow_tile::<PAIRED_ROW>(tile, Terms::Pairs),
             }
         }
     }

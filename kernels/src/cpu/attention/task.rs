@@ -1,13 +1,14 @@
-//! One task of attention: some query rows of a head against all keys.
+//! One task of attention: query rows of a head against all its keys.
 //!
 //! Invariants: keys in blocks of [`KEYS`], each a row of the left operand; queries are the columns of
 //! both products, so a query's arithmetic is that of its lane. Scores live for one group of queries
-//! and one block.
+//! and one block. A task copies the keys and values of its head once, close together and in the form that is
+//! multiplied, and runs over them for some query rows after the other.
 
 use rayon::prelude::*;
 
 use super::AttentionProducts;
-use super::buffers::{Buffers, KEYS, PART, STRIDE, Sizes};
+use super::buffers::{Buffers, KEYS, PART, Sizes};
 use super::finish::divide;
 use super::form::Form;
 use super::view::{Heads, HeadsView};
@@ -19,15 +20,22 @@ use crate::cpu::scratch::with_scratch;
 use crate::cpu::simd::{EXP2, InstructionSet, Kernel, exp2_nonpositive};
 use crate::cpu::split::Scattered;
 use std::f32::consts::LOG2_E;
+use std::ops::Range;
 
 /// Queries of the widest group; a multiple of the width of every instruction set.
 pub(super) const MAX_WIDTH: usize = 48;
 
-/// Query rows of a task at most.
+/// Query rows that are at hand at a time: their sums stay in the second-level cache.
 const ROWS: usize = 10 * MAX_WIDTH;
 
 /// Tasks per thread that the work is divided into at least, if it is large enough.
 const TASKS_PER_THREAD: usize = 4;
+
+/// Tasks per thread that may be missing at the end, as a part of all: one of so many.
+const MISSING: usize = 25;
+
+/// Keys and values that are asked for ahead.
+const AHEAD: usize = 8;
 
 /// Multiplications of a job at least, so that scheduling stays cheap beside the work.
 const GRAIN: usize = 1 << 18;
@@ -86,41 +94,50 @@ pub(super) fn attend(set: InstructionSet, inputs: &Inputs<'_>, output: &Output<'
     if heads == 0 || q_rows == 0 {
         return;
     }
-    let wanted = (TASKS_PER_THREAD * rayon::current_num_threads()).div_ceil(heads);
-    let rows = q_rows
-        .div_ceil(wanted)
-        .min(ROWS)
-        .next_multiple_of(MAX_WIDTH);
-    let blocks = q_rows.div_ceil(rows);
+    let most = q_rows.div_ceil(MAX_WIDTH);
+    let parts = parts(heads, rayon::current_num_threads(), most);
+    let rows = q_rows.div_ceil(parts).next_multiple_of(MAX_WIDTH);
+    let parts = q_rows.div_ceil(rows);
+    let size = Sizes {
+        queries: rows.min(ROWS),
+        dim: inputs.dim,
+        blocks: inputs.kv_rows.div_ceil(KEYS),
+    };
     let work = inputs
         .dim
         .saturating_mul(inputs.kv_rows)
         .saturating_mul(rows);
     let together = (GRAIN / work.max(1)).max(1);
-    (0..heads * blocks)
+    (0..heads * parts)
         .into_par_iter()
         .with_min_len(together)
         .with_max_len(together)
         .for_each(|task| {
-            let (head, first) = (task / blocks, task % blocks * rows);
-            let rows = rows.min(q_rows - first);
-            let size = Sizes {
-                queries: rows.next_multiple_of(MAX_WIDTH),
-                dim: inputs.dim,
-            };
+            let (head, first) = (task / parts, task % parts * rows);
             with_scratch(size.lines(), |lines| {
                 set.run(Task {
                     inputs,
                     output,
                     b: head / inputs.heads,
                     head: head % inputs.heads,
-                    first,
-                    rows,
+                    all: first..q_rows.min(first + rows),
+                    rows: 0..0,
                     size,
                     buffers: size.split(flat(lines)),
                 });
             });
         });
+}
+
+/// Parts, of `most`, that the queries of each head are divided into: as few as keep all threads at work to
+/// the end, since each copies the keys and values.
+fn parts(heads: usize, threads: usize, most: usize) -> usize {
+    let least = (TASKS_PER_THREAD * threads).div_ceil(heads).min(most);
+    let even = |&parts: &usize| {
+        let tasks = heads * parts;
+        (tasks.next_multiple_of(threads) - tasks) * MISSING <= tasks
+    };
+    (least..=most).find(even).unwrap_or(least)
 }
 
 /// Query rows of one head of one batch item.
@@ -129,10 +146,10 @@ struct Task<'a> {
     output: &'a Output<'a>,
     b: usize,
     head: usize,
-    /// First query row.
-    first: usize,
-    /// Query rows.
-    rows: usize,
+    /// The task's query rows.
+    all: Range<usize>,
+    /// Those at hand.
+    rows: Range<usize>,
     size: Sizes,
     buffers: Buffers<'a>,
 }
@@ -140,39 +157,49 @@ struct Task<'a> {
 impl Kernel for Task<'_> {
     #[inline(always)]
     fn run<S: Micro>(mut self, simd: S) {
-        let width = S::NARROW_PANELS * LANES;
         let form = Form::of::<S>(self.inputs.products);
-        self.load_queries(form, width);
-        self.load_state(width);
-        let (kv_rows, groups) = (self.inputs.kv_rows, self.rows.div_ceil(width));
-        for key in (0..kv_rows).step_by(KEYS) {
-            let count = KEYS.min(kv_rows - key);
-            self.load_keys(simd, form, key, count);
-            self.load_values(simd, form, key, count);
-            for group in 0..groups {
-                self.prefetch(simd, key + count, group, groups);
-                self.score(simd, form, group, count);
-                self.add_bias(width, group, key, count);
-                self.weigh(simd, form, group, count);
-                self.accumulate(simd, form, group, count);
-            }
+        self.load_keys(simd, form);
+        self.load_values(simd, form);
+        for first in self.all.clone().step_by(ROWS) {
+            self.rows = first..self.all.end.min(first + ROWS);
+            self.attend(simd, form);
         }
-        self.store(width);
     }
 }
 
 impl Task<'_> {
+    /// Computes the query rows at hand.
+    #[inline(always)]
+    fn attend<S: Micro>(&mut self, simd: S, form: Form) {
+        let width = S::NARROW_PANELS * LANES;
+        self.load_queries(form, width);
+        self.load_state(width);
+        let (kv_rows, groups) = (self.inputs.kv_rows, self.rows.len().div_ceil(width));
+        for (block, key) in (0..kv_rows).step_by(KEYS).enumerate() {
+            let count = KEYS.min(kv_rows - key);
+            for group in 0..groups {
+                self.prefetch(simd, form, block + 1, [group, groups]);
+                self.score(simd, form, [block, group], count);
+                self.add_bias(width, group, key, count);
+                self.weigh(simd, form, group, count);
+                self.accumulate(simd, form, [block, group], count);
+            }
+        }
+        self.store(width);
+    }
+
     /// Transposes the queries into the groups' columns, scaled; columns behind the last are zero.
     fn load_queries(&mut self, form: Form, width: usize) {
         let Inputs { dim, scale, .. } = *self.inputs;
         let groups = self.buffers.q.chunks_exact_mut(form.terms(dim) * width);
-        let used = self.rows.div_ceil(width);
+        let used = self.rows.len().div_ceil(width);
         for (group, out) in groups.take(used).enumerate() {
             for lane in 0..width {
                 let row = group * width + lane;
                 let column = out.iter_mut().skip(lane).step_by(width);
-                if row < self.rows {
-                    let q = self.inputs.q.head(self.b, self.first + row, self.head, dim);
+                if row < self.rows.len() {
+                    let row = self.rows.start + row;
+                    let q = self.inputs.q.head(self.b, row, self.head, dim);
                     form.scaled_column(q, scale, column);
                 } else {
                     column.for_each(|out| *out = 0.0);
@@ -190,7 +217,7 @@ impl Task<'_> {
         let Output::State(state) = self.output else {
             return;
         };
-        for row in 0..self.rows {
+        for row in 0..self.rows.len() {
             // SAFETY: this task alone handles this row and head.
             let entry = unsafe { state.slice(self.state_index(row), dim + 2) };
             let sums = &mut self.buffers.sums[column(self.size, width, row)..];
@@ -206,61 +233,80 @@ impl Task<'_> {
         let Inputs {
             heads, q_rows, dim, ..
         } = *self.inputs;
-        ((self.b * q_rows + self.first + row) * heads + self.head) * (dim + 2)
+        ((self.b * q_rows + self.rows.start + row) * heads + self.head) * (dim + 2)
     }
 
-    /// Asks for a group's share of the block of keys and values that begins with `key`. Their rows lie far
-    /// apart, where no prefetcher of a processor finds them.
+    /// Asks for a group's share of a block of keys and values, if there is such a block.
     #[inline(always)]
-    fn prefetch<S: Micro>(&self, simd: S, key: usize, group: usize, groups: usize) {
-        let Inputs { kv_rows, dim, .. } = *self.inputs;
-        let share = KEYS.div_ceil(groups);
-        let first = key + (group * share).min(KEYS);
-        for key in first..kv_rows.min(first + share) {
-            for view in [&self.inputs.k, &self.inputs.v] {
-                let row = view.head(self.b, key, self.head, dim);
-                for channel in (0..dim).step_by(LANES) {
-                    simd.prefetch_second(&raw const row[channel]);
+    fn prefetch<S: Micro>(&self, simd: S, form: Form, block: usize, [group, groups]: [usize; 2]) {
+        let (keys, values) = (self.size.key_block(form), self.size.value_block(form));
+        for (all, len) in [(&self.buffers.k, keys), (&self.buffers.v, values)] {
+            let share = (len / LANES).div_ceil(groups) * LANES;
+            let (first, end) = (group * share, len.min((group + 1) * share));
+            if block < self.size.blocks {
+                for line in (first..end).step_by(LANES) {
+                    simd.prefetch_second(all.as_ptr().wrapping_add(block * len + line));
                 }
             }
         }
     }
 
-    /// Copies a block of keys in parts of 64 channels.
+    /// Copies the keys in parts of 64 channels.
     #[inline(always)]
-    fn load_keys<S: Micro>(&mut self, simd: S, form: Form, key: usize, count: usize) {
-        let dim = self.size.dim;
-        for index in 0..count {
-            let k = self.inputs.k.head(self.b, key + index, self.head, dim);
+    fn load_keys<S: Micro>(&mut self, simd: S, form: Form) {
+        let (dim, stride) = (self.size.dim, form.key_stride());
+        for key in 0..self.inputs.kv_rows {
+            self.ask(simd, &self.inputs.k, key + AHEAD);
+            let k = self.inputs.k.head(self.b, key, self.head, dim);
+            let block = &mut self.buffers.k[key / KEYS * self.size.key_block(form)..];
             for (part, channels) in k.chunks(PART).enumerate() {
-                let row = &mut self.buffers.k[(part * KEYS + index) * STRIDE..][..STRIDE];
+                let row = &mut block[(part * KEYS + key % KEYS) * stride..][..stride];
                 form.key(simd, channels, row);
             }
         }
     }
 
-    /// Copies a block of values; channels behind the last are zero.
+    /// Copies the values; channels behind the last are zero.
     #[inline(always)]
-    fn load_values<S: Micro>(&mut self, simd: S, form: Form, key: usize, count: usize) {
+    fn load_values<S: Micro>(&mut self, simd: S, form: Form) {
         let (dim, stride) = (self.size.dim, self.size.value_stride());
-        let value = |index| self.inputs.v.head(self.b, key + index, self.head, dim);
-        let rows = self.buffers.v.chunks_exact_mut(stride);
-        for (index, row) in (0..count).step_by(form.numbers()).zip(rows) {
-            let second = (index + 1 < count).then(|| value(index + 1));
-            form.values(simd, value(index), second, row);
+        let (kv_rows, numbers) = (self.inputs.kv_rows, form.numbers());
+        let value = |key| self.inputs.v.head(self.b, key, self.head, dim);
+        for key in (0..kv_rows).step_by(numbers) {
+            for key in key..key + numbers {
+                self.ask(simd, &self.inputs.v, key + AHEAD);
+            }
+            let block = &mut self.buffers.v[key / KEYS * self.size.value_block(form)..];
+            let row = &mut block[key % KEYS / numbers * stride..][..stride];
+            let second = (key + 1 < kv_rows).then(|| value(key + 1));
+            form.values(simd, value(key), second, row);
+        }
+    }
+
+    /// Asks for a row of keys or values. Such rows lie far apart, where no prefetcher of a processor
+    /// finds them.
+    #[inline(always)]
+    fn ask<S: Micro>(&self, simd: S, view: &HeadsView<'_>, key: usize) {
+        let Inputs { kv_rows, dim, .. } = *self.inputs;
+        if key < kv_rows {
+            let row = view.head(self.b, key, self.head, dim);
+            for channel in (0..dim).step_by(LANES) {
+                simd.prefetch(&raw const row[channel]);
+            }
         }
     }
 
     /// The scores of a group of queries.
     #[inline(always)]
-    fn score<S: Micro>(&mut self, simd: S, form: Form, group: usize, count: usize) {
+    fn score<S: Micro>(&mut self, simd: S, form: Form, [block, group]: [usize; 2], count: usize) {
         let (dim, width) = (self.size.dim, S::NARROW_PANELS * LANES);
+        let (keys, stride) = (block * self.size.key_block(form), form.key_stride());
         for key in (0..count).step_by(S::NARROW_ROWS) {
             for part in 0..self.size.parts() {
                 let channel = part * PART;
                 let tile = Tile {
                     depth: form.terms(PART.min(dim - channel)),
-                    a: self.buffers.k[(part * KEYS + key) * STRIDE..].as_ptr(),
+                    a: self.buffers.k[keys + (part * KEYS + key) * stride..].as_ptr(),
                     a_depth: 1,
                     b: self.buffers.q[(group * form.terms(dim) + form.terms(channel)) * width..]
                         .as_ptr(),
@@ -272,7 +318,7 @@ impl Task<'_> {
                 };
                 // SAFETY: the keys and the scores have KEYS rows, a multiple of the tile's; a group
                 // of queries has the tile's width.
-                unsafe { form.tile::<S, STRIDE>(simd, &tile) };
+                unsafe { form.score_tile(simd, &tile) };
             }
         }
     }
@@ -285,8 +331,8 @@ impl Task<'_> {
             q_rows, kv_rows, ..
         } = *self.inputs;
         let first = group * width;
-        for (lane, row) in (first..self.rows.min(first + width)).enumerate() {
-            let row = self.head * q_rows + self.first + row;
+        for (lane, row) in (first..self.rows.len().min(first + width)).enumerate() {
+            let row = self.head * q_rows + self.rows.start + row;
             let terms = &bias[row * kv_rows + key..][..count];
             let scores = self.buffers.scores.iter_mut().skip(lane).step_by(width);
             scores.zip(terms).for_each(|(score, &b)| *score += b);
@@ -322,13 +368,20 @@ impl Task<'_> {
 
     /// Adds the weighted values to the sums of a group, which are scaled first.
     #[inline(always)]
-    fn accumulate<S: Micro>(&mut self, simd: S, form: Form, group: usize, count: usize) {
+    fn accumulate<S: Micro>(
+        &mut self,
+        simd: S,
+        form: Form,
+        [block, group]: [usize; 2],
+        count: usize,
+    ) {
         let (dim, width) = (self.size.dim, S::NARROW_PANELS * LANES);
+        let values = block * self.size.value_block(form);
         let first = group * self.size.padded_dim();
         for channel in (0..dim).step_by(S::NARROW_ROWS) {
             let tile = Tile {
                 depth: form.terms(count),
-                a: self.buffers.v[channel..].as_ptr(),
+                a: self.buffers.v[values + channel..].as_ptr(),
                 a_depth: self.size.value_stride(),
                 b: self.buffers.scores.as_ptr(),
                 b_depth: width,
@@ -339,20 +392,20 @@ impl Task<'_> {
             };
             // SAFETY: the values and the sums have room for a tile behind the last channel; the
             // weights have as many rows of the tile's width, and the factors one.
-            unsafe { form.tile::<S, 1>(simd, &tile) };
+            unsafe { form.value_tile(simd, &tile) };
         }
     }
 
     fn store(&mut self, width: usize) {
         let dim = self.size.dim;
-        for row in 0..self.rows {
+        for row in 0..self.rows.len() {
             let (maximum, total) = (self.buffers.maxima[row], self.buffers.totals[row]);
             let sums = &self.buffers.sums[column(self.size, width, row)..];
             let sums = sums.iter().step_by(width).copied();
             match self.output {
                 Output::Rows(y) => {
                     // SAFETY: this task alone handles this row and head.
-                    let y = unsafe { y.head(self.b, self.first + row, self.head, dim) };
+                    let y = unsafe { y.head(self.b, self.rows.start + row, self.head, dim) };
                     y.iter_mut().zip(sums).for_each(|(y, sum)| *y = sum);
                     divide(y, total);
                 }
