@@ -156,6 +156,15 @@ impl Form {
         row[first.len()..].fill(0.0);
     }
 
+    /// What is kept of a weight in a form of one number.
+    #[inline(always)]
+    fn kept<S: Simd>(self, simd: S, weight: S::V) -> S::V {
+        match self {
+            Self::Rounded => simd.round(weight),
+            Self::Whole | Self::Paired => weight,
+        }
+    }
+
     /// Turns the scores of a vector of queries into weights, `2^(log2(e) score - base)`, and returns their
     /// sum.
     ///
@@ -176,19 +185,11 @@ impl Form {
         unsafe {
             match self {
                 Self::Whole => {
-                    for key in 0..count {
-                        let weight = weight(simd, row(key), minus_base, EXP2);
-                        simd.store(weight, row(key));
-                        sum = simd.add(sum, weight);
-                    }
+                    sum = single_weights(simd, self, scores, [width, count], minus_base, EXP2);
                 }
                 Self::Rounded => {
-                    for key in 0..count {
-                        let weight = weight(simd, row(key), minus_base, EXP2_BF16);
-                        let weight = simd.round(weight);
-                        simd.store(weight, row(key));
-                        sum = simd.add(sum, weight);
-                    }
+                    let rows = [width, count];
+                    sum = single_weights(simd, self, scores, rows, minus_base, EXP2_BF16);
                 }
                 Self::Paired => {
                     let ones = simd.pair(simd.splat(1.0), simd.splat(1.0));
@@ -210,6 +211,40 @@ impl Form {
         }
         sum
     }
+}
+
+/// As [`Form::weights`] for forms of one number, two rows at a time, which share the constants.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+unsafe fn single_weights<S: Simd, const TERMS: usize>(
+    simd: S,
+    form: Form,
+    scores: *mut f32,
+    [width, count]: [usize; 2],
+    minus_base: S::V,
+    coefficients: [f32; TERMS],
+) -> S::V {
+    let row = |row: usize| scores.wrapping_add(row * width);
+    let (mut sum, even) = (simd.splat(0.0), count - count % 2);
+    // SAFETY: rows, by the caller's promise.
+    unsafe {
+        for key in (0..even).step_by(2) {
+            let first = weight(simd, row(key), minus_base, coefficients);
+            let second = weight(simd, row(key + 1), minus_base, coefficients);
+            let (first, second) = (form.kept(simd, first), form.kept(simd, second));
+            simd.store(first, row(key));
+            simd.store(second, row(key + 1));
+            sum = simd.add(simd.add(sum, first), second);
+        }
+        if even < count {
+            let last = form.kept(simd, weight(simd, row(even), minus_base, coefficients));
+            simd.store(last, row(even));
+            sum = simd.add(sum, last);
+        }
+    }
+    sum
 }
 
 /// `2^(log2(e) score + minus_base)` of a vector of scores.
