@@ -179,6 +179,8 @@ impl Session {
     ) -> Result<Self, RuntimeError> {
         let threads = hall.threads;
         let loaders = threads.saturating_mul(hall.ranks.len());
+        let missing = cache.missing(checkpoint, &plan.weights);
+        backend.admit(&plan, &hall.ranks, &missing)?;
         let weights = load(&*backend, &plan, checkpoint, cache, loaders)?;
         let mut seats = Vec::new();
         for &rank in &hall.ranks {

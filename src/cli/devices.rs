@@ -99,14 +99,19 @@ fn cuda(console: &Console) {
             }
         };
         let ((major, minor), memory) = (facts.capability, facts.memory);
+        // cublasLt scales the rows of FP8 there alone.
+        let dtypes = match facts.capability {
+            (9, 0) => &["f32", "f16", "bf16", "fp8"][..],
+            _ => &["f32", "f16", "bf16"],
+        };
         let device = terrace::Device::Cuda { gpus: vec![index] }.to_string();
         console.result(
             &format!(
-                "{device}  {}: compute capability {major}.{minor}, {} of {} MiB free, dtypes f32, f16 \
-                 and bf16",
+                "{device}  {}: compute capability {major}.{minor}, {} of {} MiB free, dtypes {}",
                 facts.name,
                 memory.free >> 20,
                 memory.total >> 20,
+                dtypes.join(", "),
             ),
             &json!({
                 "event": "device",
@@ -115,7 +120,7 @@ fn cuda(console: &Console) {
                 "capability": [major, minor],
                 "free": memory.free,
                 "memory": memory.total,
-                "dtypes": ["f32", "f16", "bf16"],
+                "dtypes": dtypes,
             }),
         );
     }

@@ -190,6 +190,27 @@ fn one_process_runs_with_and_without_the_fabric() {
     );
 }
 
+/// What ranks exchange goes from their adapters through the hosts.
+#[cfg(feature = "wgpu")]
+#[test]
+fn devices_of_several_processes_give_the_bits_of_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    copy_golden("five-heads", at);
+    let forward = |output| {
+        let files = ["--inputs", "case.safetensors", "--output", output];
+        [&["forward", "--model", ".", "--device", "wgpu"][..], &files].concat()
+    };
+    let three = [
+        &forward("three.safetensors")[..],
+        &["--ulysses-degree", "3"],
+    ]
+    .concat();
+    launched(at, 3, &three);
+    succeed(at, &forward("one.safetensors"));
+    assert!(read(at, "three.safetensors") == read(at, "one.safetensors"));
+}
+
 #[test]
 fn a_process_that_is_killed_ends_all() {
     let folder = tempfile::tempdir().unwrap();

@@ -2,12 +2,13 @@
 //! `TERRACE_TEST_DEVICE` names (`cuda` or `cuda:N`).
 
 #![cfg(feature = "cuda")]
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 #[path = "../common/mod.rs"]
 mod common;
 
 mod attention;
+mod best;
 mod conv;
 mod fp8;
 mod gpu;

@@ -23,7 +23,7 @@ use crate::{Checkpoint, RuntimeError};
 use std::any::Any;
 use std::sync::Arc;
 use terrace_kernels::KernelError;
-use terrace_plan::{BufferId, DType, KernelCall, Rank, RankPlan, Weight};
+use terrace_plan::{BufferId, DType, KernelCall, Plan, Rank, RankPlan, Weight};
 
 /// A buffer of a rank as an address in its backend's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,6 +206,20 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Name in traces and messages.
     fn name(&self) -> &'static str;
+
+    /// Makes sure that these ranks of a plan fit with `weights`, those of it that are to be loaded, before any is. A
+    /// device whose memory runs out where it is asked for says so then.
+    ///
+    /// # Errors
+    /// When the plan needs more memory than is free.
+    fn admit(
+        &self,
+        _plan: &Plan,
+        _ranks: &[Rank],
+        _weights: &[&Weight],
+    ) -> Result<(), RuntimeError> {
+        Ok(())
+    }
 
     /// Converts and packs a weight of a checkpoint.
     ///

@@ -46,6 +46,13 @@ impl<W: Send + Sync> WeightCache<W> {
             .retain(|_, weight| Arc::strong_count(weight) > 1);
     }
 
+    /// Those of these weights that are not held.
+    pub fn missing<'w>(&self, checkpoint: &Checkpoint, weights: &'w [Weight]) -> Vec<&'w Weight> {
+        let loaded = self.lock();
+        let absent = |weight: &&Weight| !loaded.contains_key(&(checkpoint.id(), (*weight).clone()));
+        weights.iter().filter(absent).collect()
+    }
+
     /// The weights of a plan in its order; those not held yet are loaded in parallel by `load`.
     ///
     /// # Errors

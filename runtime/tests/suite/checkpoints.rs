@@ -243,8 +243,10 @@ fn sessions_share_one_copy_of_each_weight() {
         let loaded = cache.load_all(checkpoint, &plan.weights, LoadedWeight::load);
         loaded.unwrap().remove(0)
     };
+    assert_eq!(cache.missing(&checkpoint, &plan.weights).len(), 1);
     let (first, second) = (open(&checkpoint), open(&checkpoint));
     assert_eq!(cache.len(), 1);
+    assert!(cache.missing(&checkpoint, &plan.weights).is_empty());
     assert!(Arc::ptr_eq(&load(&checkpoint), &load(&checkpoint)));
     // Another checkpoint is another weight, even when its files are the same.
     assert!(!Arc::ptr_eq(&load(&checkpoint), &load(&other)));

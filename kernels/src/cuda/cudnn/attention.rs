@@ -80,7 +80,7 @@ impl Dnn {
     /// # Errors
     /// [`CudaFault::Unsupported`] when cuDNN has no plan for the shape.
     pub fn attention_workspace(&self, key: AttentionPlan) -> Result<usize, CudaFault> {
-        let plan = self.plan(&self.attention, key, |handle| make(handle, &key))?;
+        let plan = self.plan(&self.attention, key, |handle| make(handle, &key, 0))?;
         Ok(plan.workspace)
     }
 
@@ -96,7 +96,46 @@ impl Dnn {
         workspace: DeviceAddress,
     ) -> Result<Attention, CudaFault> {
         aligned(&[at.q, at.k, at.v, at.y, at.lse], || describe(&key))?;
-        let plan = self.plan(&self.attention, key, |handle| make(handle, &key))?;
+        let plan = self.plan(&self.attention, key, |handle| make(handle, &key, 0))?;
+        self.bind(&plan, key, scale, at, workspace)
+    }
+
+    /// Prepares the attention with every implementation that cuDNN names and whose scratch fits in `bytes` bytes at
+    /// `workspace`: what the one of [`Dnn::attention`] is measured against.
+    ///
+    /// # Errors
+    /// As for [`Dnn::attention`].
+    pub fn attention_all(
+        &self,
+        key: AttentionPlan,
+        scale: f32,
+        at: AttentionOperands,
+        workspace: DeviceAddress,
+        bytes: usize,
+    ) -> Result<Vec<Attention>, CudaFault> {
+        aligned(&[at.q, at.k, at.v, at.y, at.lse], || describe(&key))?;
+        self.handle.device.bind()?;
+        let mut all = Vec::new();
+        for first in 0.. {
+            match make(&self.handle, &key, first) {
+                Ok(plan) if plan.workspace > bytes => {}
+                Ok(plan) => all.push(self.bind(&Arc::new(plan), key, scale, at, workspace)?),
+                // Behind the last.
+                Err(CudaFault::Unsupported { .. }) if first > 0 => break,
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(all)
+    }
+
+    fn bind(
+        &self,
+        plan: &Arc<Plan>,
+        key: AttentionPlan,
+        scale: f32,
+        at: AttentionOperands,
+        workspace: DeviceAddress,
+    ) -> Result<Attention, CudaFault> {
         let mut scale = Box::new(scale);
         let mut tensors = vec![
             (Q, pointer(at.q)),
@@ -109,7 +148,7 @@ impl Dnn {
             tensors.push((LSE, pointer(at.lse)));
         }
         Ok(Attention {
-            prepared: Prepared::new(&self.handle, &plan, &tensors, workspace)?,
+            prepared: Prepared::new(&self.handle, plan, &tensors, workspace)?,
             _scale: scale,
         })
     }
@@ -131,8 +170,8 @@ impl Attention {
     }
 }
 
-fn make(handle: &Arc<Handle>, key: &AttentionPlan) -> Result<Plan, CudaFault> {
-    Plan::of(handle, operations(key)?, || describe(key))
+fn make(handle: &Arc<Handle>, key: &AttentionPlan, first: usize) -> Result<Plan, CudaFault> {
+    Plan::of(handle, operations(key)?, first, || describe(key))
 }
 
 fn operations(key: &AttentionPlan) -> Result<Operations, CudaFault> {

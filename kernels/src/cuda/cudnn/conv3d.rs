@@ -141,7 +141,7 @@ fn tensor(
 }
 
 fn make(handle: &Arc<Handle>, key: &ConvPlan) -> Result<Plan, CudaFault> {
-    Plan::of(handle, operations(key)?, || describe(key))
+    Plan::of(handle, operations(key)?, 0, || describe(key))
 }
 
 fn operations(key: &ConvPlan) -> Result<Operations, CudaFault> {

@@ -124,11 +124,12 @@ struct Plan {
 }
 
 impl Plan {
-    /// The first implementation of operations that cuDNN's heuristics name and that can be made; `what` is for
-    /// messages.
+    /// The first implementation of operations that cuDNN's heuristics name and that can be made, the best being number
+    /// `first` of those that are named; `what` is for messages.
     fn of(
         handle: &Arc<Handle>,
         Operations { list, mut parts }: Operations,
+        first: usize,
         what: impl Fn() -> String,
     ) -> Result<Self, CudaFault> {
         let all: Vec<&Descriptor> = list.iter().collect();
@@ -155,7 +156,7 @@ impl Plan {
             .collect::<Result<_, _>>()?;
         let count = heuristics.descriptors(Name::CUDNN_ATTR_ENGINEHEUR_RESULTS, &engines)?;
         let mut reason = "it names no implementation".to_owned();
-        for config in &engines[..count] {
+        for config in engines[..count].iter().skip(first) {
             match Self::implement(handle, config) {
                 Ok((plan, workspace)) => {
                     parts.extend(list);

@@ -33,6 +33,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 const ROWS: usize = 8192;
 /// Algorithms that are looked at.
 const CANDIDATES: usize = 16;
+/// Algorithms that are asked for where all are wanted.
+const ALL: usize = 64;
 /// Alignment of all operands in bytes; copies by TMA need it.
 pub const ALIGNMENT: usize = 16;
 /// Bytes of scratch that a queue needs for products.
@@ -167,28 +169,44 @@ impl Blas {
         operands: ProductOperands,
     ) -> Result<Product, CudaFault> {
         self.handle.device.bind()?;
-        let ProductOperands {
-            x,
-            weight,
-            bias,
-            y,
-            scales,
-            ..
-        } = operands;
-        let of_scales = scales.map(|scales| [scales.x, scales.weight]);
-        let mut starts = [x, weight, bias, y]
-            .into_iter()
-            .chain(of_scales.into_iter().flatten());
-        if starts.any(|a| !a.0.is_multiple_of(ALIGNMENT as u64)) {
-            return Err(unsupported(kind, "an operand is not aligned to 16 bytes"));
+        fits(kind, &operands)?;
+        self.prepare_by(self.algorithm(kind)?, kind, rows, operands)
+    }
+
+    /// Prepares the product with every algorithm that cublasLt names for so many rows, those that divide `k` between
+    /// blocks too: what the one of [`Blas::prepare`] is measured against.
+    ///
+    /// # Errors
+    /// As for [`Blas::prepare`].
+    pub fn prepare_all(
+        &self,
+        kind: ProductKind,
+        rows: usize,
+        operands: ProductOperands,
+    ) -> Result<Vec<Product>, CudaFault> {
+        self.handle.device.bind()?;
+        fits(kind, &operands)?;
+        let mut all = Vec::new();
+        for algorithm in self.named(kind, rows, ALL)? {
+            match self.prepare_by(algorithm, kind, rows, operands) {
+                Err(CudaFault::Unsupported { .. }) => {}
+                product => all.push(product?),
+            }
         }
-        if scales.is_some() != (kind.factors == Factors::F8E4M3) {
-            return Err(unsupported(kind, "FP8 has scales, other types have none"));
-        }
-        let algorithm = self.algorithm(kind)?;
+        Ok(all)
+    }
+
+    /// A product with an algorithm.
+    fn prepare_by(
+        &self,
+        algorithm: Algorithm,
+        kind: ProductKind,
+        rows: usize,
+        operands: ProductOperands,
+    ) -> Result<Product, CudaFault> {
         let layout = Layout::new(kind, rows)?;
-        layout.operation.set_bias(kind.epilogue, bias)?;
-        if let Some(scales) = scales {
+        layout.operation.set_bias(kind.epilogue, operands.bias)?;
+        if let Some(scales) = operands.scales {
             layout.operation.set_scales(scales)?;
         }
         self.check(kind, &layout, &algorithm)?;
@@ -217,7 +235,19 @@ impl Blas {
 
     /// The first algorithm that sums each element in one block.
     fn choose(&self, kind: ProductKind) -> Result<Algorithm, CudaFault> {
-        let layout = Layout::new(kind, ROWS)?;
+        let named = self.named(kind, ROWS, CANDIDATES)?;
+        let whole = named.into_iter().find(|algorithm| is_whole(&algorithm.0));
+        whole.ok_or_else(|| unsupported(kind, "no algorithm sums an element in one block"))
+    }
+
+    /// At most `most` algorithms, those first that cublasLt expects to be the fastest for `rows` rows.
+    fn named(
+        &self,
+        kind: ProductKind,
+        rows: usize,
+        most: usize,
+    ) -> Result<Vec<Algorithm>, CudaFault> {
+        let layout = Layout::new(kind, rows)?;
         // Some versions name nothing for a bias that is nowhere; only the alignment of the address counts.
         let somewhere = DeviceAddress(ALIGNMENT as u64);
         layout.operation.set_bias(kind.epilogue, somewhere)?;
@@ -228,8 +258,7 @@ impl Blas {
             })?;
         }
         let preference = Preferences::new()?;
-        let mut found =
-            [const { MaybeUninit::<cublasLtMatmulHeuristicResult_t>::uninit() }; CANDIDATES];
+        let mut found = vec![MaybeUninit::<cublasLtMatmulHeuristicResult_t>::uninit(); most];
         let mut count = 0;
         // SAFETY: all descriptors are alive; the list has room for as many results as are asked for.
         let status = unsafe {
@@ -241,7 +270,7 @@ impl Blas {
                 layout.y.0,
                 layout.y.0,
                 preference.0,
-                CANDIDATES as i32,
+                i32::try_from(most).unwrap_or(i32::MAX),
                 found.as_mut_ptr().cast(),
                 &raw mut count,
             )
@@ -249,19 +278,13 @@ impl Blas {
         status
             .result()
             .map_err(|error| unsupported(kind, &error.to_string()))?;
-        let count = usize::try_from(count).unwrap_or(0).min(CANDIDATES);
-        for result in &found[..count] {
-            // SAFETY: the library has written the first `count` results.
-            let result = unsafe { result.assume_init_ref() };
-            if result.state == sys::cublasStatus_t::CUBLAS_STATUS_SUCCESS && is_whole(&result.algo)
-            {
-                return Ok(Algorithm(result.algo));
-            }
-        }
-        Err(unsupported(
-            kind,
-            "no algorithm sums an element in one block",
-        ))
+        let count = usize::try_from(count).unwrap_or(0).min(most);
+        // SAFETY: the library has written the first `count` results.
+        let results = found[..count]
+            .iter()
+            .map(|it| unsafe { it.assume_init_ref() });
+        let sound = results.filter(|it| it.state == sys::cublasStatus_t::CUBLAS_STATUS_SUCCESS);
+        Ok(sound.map(|it| Algorithm(it.algo)).collect())
     }
 
     /// Whether the algorithm of a kind works for other rows than those it was chosen for.
@@ -351,6 +374,29 @@ impl Product {
             .result()
             .map_err(|error| failed("cublasLtMatmul", error))
     }
+}
+
+/// Refuses operands that begin anywhere, and scales that do not belong to the factors.
+fn fits(kind: ProductKind, operands: &ProductOperands) -> Result<(), CudaFault> {
+    let ProductOperands {
+        x,
+        weight,
+        bias,
+        y,
+        scales,
+        ..
+    } = *operands;
+    let of_scales = scales.map(|scales| [scales.x, scales.weight]);
+    let mut starts = [x, weight, bias, y]
+        .into_iter()
+        .chain(of_scales.into_iter().flatten());
+    if starts.any(|a| !a.0.is_multiple_of(ALIGNMENT as u64)) {
+        return Err(unsupported(kind, "an operand is not aligned to 16 bytes"));
+    }
+    if scales.is_some() != (kind.factors == Factors::F8E4M3) {
+        return Err(unsupported(kind, "FP8 has scales, other types have none"));
+    }
+    Ok(())
 }
 
 /// Whether one block sums an element over the whole of `k`.

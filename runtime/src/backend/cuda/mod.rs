@@ -17,6 +17,7 @@ mod launch;
 mod memory;
 mod nccl;
 mod need;
+mod room;
 mod route;
 mod weight;
 
@@ -36,7 +37,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use terrace_kernels::KernelError;
 use terrace_kernels::cuda::{Communicator, Device};
-use terrace_plan::{BufferId, KernelCall, Rank, RankPlan, Weight};
+use terrace_plan::{BufferId, KernelCall, Plan, Rank, RankPlan, Weight};
 
 /// GPUs of this machine.
 #[derive(Debug)]
@@ -119,6 +120,10 @@ impl Backend for Cuda {
 
     fn name(&self) -> &'static str {
         "cuda"
+    }
+
+    fn admit(&self, plan: &Plan, ranks: &[Rank], weights: &[&Weight]) -> Result<(), RuntimeError> {
+        room::check(&self.gpus, plan, ranks, weights)
     }
 
     fn load(&self, checkpoint: &Checkpoint, weight: &Weight) -> Result<CudaWeight, RuntimeError> {
