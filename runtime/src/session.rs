@@ -385,11 +385,13 @@ fn load<B: Backend>(
             threads,
             reason: error.to_string(),
         })?;
-    pool.install(|| {
+    let weights = pool.install(|| {
         cache.load_all(checkpoint, &plan.weights, |checkpoint, weight| {
             backend.load(checkpoint, weight)
         })
-    })
+    });
+    checkpoint.release_all();
+    weights
 }
 
 fn programs<B: Backend>(shared: &Shared<B>) -> Result<Vec<Program<B::Launch>>, RuntimeError> {

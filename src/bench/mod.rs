@@ -1,14 +1,16 @@
-//! Measurements: how long a model part or a kernel takes here, and which share of the machine it uses.
+//! Measurements: how long a model part or a kernel takes here, which share of the machine it uses, and its memory.
 //!
 //! Invariants: runs follow each other on the same threads, after runs that are not counted; the peak is
 //! measured before and after them with as many threads, and the larger counts. Nothing is written or
 //! read from disk while the clock runs.
 
 mod kernel;
+mod memory;
 mod part;
 mod single;
 
 pub use kernel::{AttentionSize, GemmSize, attention, gemm};
+pub use memory::Memory;
 pub use part::{Weights, part};
 
 use crate::{Device, Error, Precision};
@@ -55,6 +57,8 @@ pub struct Measured {
     pub flops: u64,
     /// What the same threads could do; absent for a device whose peak is not known.
     pub peak: Option<Peak>,
+    /// Memory on the CPU, for weights that were read from files; made weights are in memory twice.
+    pub memory: Option<Memory>,
 }
 
 /// What threads could do.
@@ -136,6 +140,7 @@ fn measure(
         seconds,
         flops,
         peak: before.zip(limit.peak()?).map(|(b, a)| higher(b, a)),
+        memory: None,
     })
 }
 

@@ -1,6 +1,6 @@
 //! A model part, compiled and run as a generation runs it.
 
-use super::{Limit, Measured, Repeat, measure, operands, timed};
+use super::{Limit, Measured, Memory, Repeat, measure, operands, timed};
 use crate::{Device, Error, Model, Request, Runner, tensors};
 use std::sync::Arc;
 use terrace_plan::{DType, Port, explain::Explanation};
@@ -55,7 +55,7 @@ pub fn part(
         }
         Device::Wgpu { .. } | Device::Cuda { .. } => Limit::Unknown,
     };
-    measure(repeat.on(runner.device()), limit, flops, || {
+    let measured = measure(repeat.on(runner.device()), limit, flops, || {
         for (port, tensor) in inputs {
             session.set(port, tensor)?;
         }
@@ -63,7 +63,12 @@ pub fn part(
             session.set(port, tensor)?;
         }
         Ok(timed(|| session.run())?)
-    })
+    })?;
+    let memory = match (weights, runner.device()) {
+        (Weights::Of(_), Device::Cpu) => Memory::of(&session),
+        (Weights::Noise, _) | (_, Device::Wgpu { .. } | Device::Cuda { .. }) => None,
+    };
+    Ok(Measured { memory, ..measured })
 }
 
 fn noise(port: &Port) -> Result<HostTensor, Error> {

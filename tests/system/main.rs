@@ -10,6 +10,8 @@ mod bench;
 mod commands;
 mod demo_parity;
 mod generate;
+#[cfg(target_os = "linux")]
+mod memory;
 mod plans;
 mod processes;
 mod refusals;

@@ -15,7 +15,9 @@ thread_local! {
 pub(super) fn with_scratch(count: usize, f: impl FnOnce(&mut [Line])) {
     let mut lines = SCRATCH.take();
     if lines.len() < count {
-        lines.resize(count, Line([0.0; LANES]));
+        // Before it grows, so that there are never two.
+        drop(lines);
+        lines = vec![Line([0.0; LANES]); count];
     }
     f(&mut lines[..count]);
     SCRATCH.set(lines);

@@ -17,6 +17,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// File names tried in a folder, in this order; each may be replaced by shards and an index.
 const STEMS: [&str; 2] = ["diffusion_pytorch_model.safetensors", "model.safetensors"];
 
+/// Bytes of a tensor whose memory is given back at once.
+const BLOCK: usize = 1 << 20;
+
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
 /// A tensor as it lies in the file: little endian, row-major.
@@ -142,6 +145,27 @@ impl Checkpoint {
     pub(crate) fn release(&self, name: &str) {
         if let Some((part, entry)) = self.tensors.get(name) {
             self.parts[*part].bytes.release(&entry.range);
+        }
+    }
+
+    /// Gives memory back while a tensor is read, of which the bytes `range` were the last: the blocks that they
+    /// end.
+    pub(crate) fn passed(&self, name: &str, range: &Range<usize>) {
+        let blocks = range.start / BLOCK * BLOCK..range.end / BLOCK * BLOCK;
+        if blocks.is_empty() {
+            return;
+        }
+        if let Some((part, entry)) = self.tensors.get(name) {
+            let first = entry.range.start;
+            let blocks = first + blocks.start..first + blocks.end;
+            self.parts[*part].bytes.release(&blocks);
+        }
+    }
+
+    /// Gives all memory back, also what the system has mapped beside what was read.
+    pub(crate) fn release_all(&self) {
+        for part in &self.parts {
+            part.bytes.release(&(0..part.bytes.get().len()));
         }
     }
 

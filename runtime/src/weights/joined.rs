@@ -2,12 +2,16 @@
 //!
 //! Invariants: every source has the shape that the plan says and a floating type of 16, 32 or 64 bits; all
 //! have rows of one length. Nothing is converted before it is asked for, so that a weight is packed from
-//! the file without a copy of it in between.
+//! the file without a copy of it in between; memory that the file is mapped to is given back soon after it was read.
 
 use super::{Checkpoint, StoredDType, StoredTensor};
 use crate::{FileFault, RuntimeError};
 use half::{bf16, f16};
+use std::ops::Range;
 use terrace_plan::{Weight, WeightSource};
+
+/// Elements that are read of a source at once.
+const PART: usize = 1 << 18;
 
 /// How an element is stored.
 #[derive(Clone, Copy, Debug)]
@@ -71,12 +75,12 @@ pub(crate) fn to_f32(dtype: StoredDType, bytes: &[u8]) -> Option<Vec<f32>> {
 
 /// The sources of a weight.
 pub(crate) struct Joined<'a> {
-    checkpoint: &'a Checkpoint,
+    pub(super) checkpoint: &'a Checkpoint,
     pub(super) sources: Vec<Source<'a>>,
 }
 
 pub(super) struct Source<'a> {
-    name: &'a str,
+    pub(super) name: &'a str,
     pub(super) element: Element,
     pub(super) bytes: &'a [u8],
 }
@@ -86,10 +90,20 @@ impl Source<'_> {
     pub(super) const fn len(&self) -> usize {
         self.bytes.len() / self.element.bytes()
     }
+
+    /// Bytes of so many elements from `first` on.
+    pub(super) const fn range(&self, first: usize, count: usize) -> Range<usize> {
+        let size = self.element.bytes();
+        first * size..(first + count) * size
+    }
 }
 
 /// The rows of a weight, wherever they are stored.
-pub(super) struct Rows<'a>(Vec<(Element, &'a [u8])>);
+pub(super) struct Rows<'a> {
+    weight: &'a Joined<'a>,
+    /// Source and first element of every row.
+    begins: Vec<(usize, usize)>,
+}
 
 impl<'a> Joined<'a> {
     /// Finds the sources of `weight`.
@@ -117,13 +131,16 @@ impl<'a> Joined<'a> {
     }
 
     /// Rows of `len` elements. The plan's check has proved that the sources are made of such.
-    pub(super) fn rows(&self, len: usize) -> Rows<'a> {
-        let rows = self.sources.iter().flat_map(|source| {
-            let bytes = len.saturating_mul(source.element.bytes()).max(1);
-            let rows = source.bytes.chunks_exact(bytes);
-            rows.map(|row| (source.element, row))
+    pub(super) fn rows(&self, len: usize) -> Rows<'_> {
+        let len = len.max(1);
+        let begins = self.sources.iter().enumerate().flat_map(|(at, source)| {
+            let rows = 0..source.len() / len;
+            rows.map(move |row| (at, row * len))
         });
-        Rows(rows.collect())
+        Rows {
+            weight: self,
+            begins: begins.collect(),
+        }
     }
 
     /// All elements.
@@ -132,18 +149,27 @@ impl<'a> Joined<'a> {
         let mut rest = &mut data[..];
         for source in &self.sources {
             let (out, behind) = rest.split_at_mut(source.len());
-            source.element.read(source.bytes, out);
+            for (part, out) in out.chunks_mut(PART).enumerate() {
+                self.read(source, part * PART, out);
+            }
             rest = behind;
         }
         data
+    }
+
+    /// Writes the elements of a source from `first` on.
+    fn read(&self, source: &Source<'_>, first: usize, out: &mut [f32]) {
+        let range = source.range(first, out.len());
+        source.element.read(&source.bytes[range.clone()], out);
+        self.checkpoint.passed(source.name, &range);
     }
 }
 
 impl Rows<'_> {
     /// Writes the elements of a row that exists.
     pub(super) fn read(&self, row: usize, out: &mut [f32]) {
-        let (element, bytes) = self.0[row];
-        element.read(bytes, out);
+        let (source, first) = self.begins[row];
+        self.weight.read(&self.weight.sources[source], first, out);
     }
 }
 

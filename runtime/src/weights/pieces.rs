@@ -29,9 +29,9 @@ impl Joined<'_> {
             }
             let count = (len - skip).min(out.len() / dtype.bytes());
             let (to, rest) = std::mem::take(&mut out).split_at_mut(count * dtype.bytes());
-            let size = source.element.bytes();
-            let from = &source.bytes[skip * size..(skip + count) * size];
-            convert(source.element, from, dtype, to)?;
+            let range = source.range(skip, count);
+            convert(source.element, &source.bytes[range.clone()], dtype, to)?;
+            self.checkpoint.passed(source.name, &range);
             (skip, out) = (0, rest);
             if out.is_empty() {
                 break;

@@ -6,7 +6,7 @@ mod part;
 
 use super::console::{Console, count};
 use serde_json::json;
-use terrace::bench::Measured;
+use terrace::bench::{Measured, Memory};
 use terrace::{Device, Error, Mesh, Precision};
 use terrace_kernels::cpu::instruction_set;
 use terrace_plan::DType;
@@ -52,10 +52,11 @@ fn report(what: &What<'_>, measured: &Measured, console: &Console) {
     let compared = share.zip(peak).map_or_else(String::new, |(share, peak)| {
         format!(", {:.1} % of a peak of {peak:.1}", 100.0 * share)
     });
+    let memory = measured.memory.as_ref().map_or_else(String::new, resident);
     console.result(
         &format!(
             "{kind} {shape}, {dtype}, {} on {place}: median {} ({} to {}, {}), {rate:.1} \
-             GFLOP/s{compared}",
+             GFLOP/s{compared}{memory}",
             count(mesh.ranks(), "rank"),
             time(median),
             time(min),
@@ -79,8 +80,25 @@ fn report(what: &What<'_>, measured: &Measured, console: &Console) {
             "gflops": rate,
             "peak_gflops": peak,
             "peak_share": share,
+            "memory": measured.memory.map(|memory| json!({
+                "peak_bytes": memory.peak,
+                "weights_bytes": memory.weights,
+                "arena_bytes": memory.arenas,
+                "state_bytes": memory.states,
+            })),
         }),
     );
+}
+
+/// Memory as people read it.
+fn resident(memory: &Memory) -> String {
+    let mebibytes = |bytes: usize| bytes as f64 / f64::from(1 << 20);
+    format!(
+        ", {:.1} MiB resident at most with {:.1} MiB of weights and {:.1} MiB of arenas and states",
+        mebibytes(memory.peak),
+        mebibytes(memory.weights),
+        mebibytes(memory.arenas + memory.states),
+    )
 }
 
 fn giga(rate: f64) -> f64 {

@@ -93,22 +93,25 @@ impl Form {
         }
     }
 
-    /// A query, scaled, as a column.
-    pub(super) fn scaled_column<'a>(
-        self,
-        query: &[f32],
-        scale: f32,
-        column: impl Iterator<Item = &'a mut f32>,
-    ) {
+    /// The channels of a query, scaled.
+    #[inline(always)]
+    pub(super) fn scaled(self, query: &[f32], scale: f32, out: &mut [f32]) {
         match self {
-            Self::Whole => column.zip(query).for_each(|(out, v)| *out = v * scale),
-            Self::Rounded => column
+            Self::Whole => out
+                .iter_mut()
                 .zip(query)
-                .for_each(|(out, v)| *out = bf16::nearest(v * scale)),
-            Self::Paired => column.zip(query.chunks(2)).for_each(|(out, both)| {
-                let second = both.get(1).map_or(0.0, |v| v * scale);
-                *out = bf16::pair(second, both[0] * scale);
-            }),
+                .for_each(|(out, v)| *out = v * scale),
+            Self::Rounded => {
+                for (out, v) in out.iter_mut().zip(query) {
+                    *out = bf16::nearest(v * scale);
+                }
+            }
+            Self::Paired => {
+                for (out, both) in out.iter_mut().zip(query.chunks(2)) {
+                    let second = both.get(1).map_or(0.0, |v| v * scale);
+                    *out = bf16::pair(second, both[0] * scale);
+                }
+            }
         }
     }
 

@@ -8,9 +8,11 @@
 //! Refused: views outside their data, output views whose rows overlap, operands whose lengths disagree.
 
 mod buffers;
+mod copies;
 mod finish;
 mod form;
 mod task;
+mod transpose;
 mod view;
 
 use super::check;

@@ -9,7 +9,6 @@ use rayon::prelude::*;
 
 use super::AttentionProducts;
 use super::buffers::{Buffers, KEYS, PART, Sizes};
-use super::finish::divide;
 use super::form::Form;
 use super::view::{Heads, HeadsView};
 use crate::KernelError;
@@ -33,9 +32,6 @@ const TASKS_PER_THREAD: usize = 4;
 
 /// Tasks per thread that may be missing at the end, as a part of all: one of so many.
 const MISSING: usize = 25;
-
-/// Keys and values that are asked for ahead.
-const AHEAD: usize = 8;
 
 /// Multiplications of a job at least, so that scheduling stays cheap beside the work.
 const GRAIN: usize = 1 << 18;
@@ -141,17 +137,17 @@ fn parts(heads: usize, threads: usize, most: usize) -> usize {
 }
 
 /// Query rows of one head of one batch item.
-struct Task<'a> {
-    inputs: &'a Inputs<'a>,
-    output: &'a Output<'a>,
-    b: usize,
-    head: usize,
+pub(super) struct Task<'a> {
+    pub(super) inputs: &'a Inputs<'a>,
+    pub(super) output: &'a Output<'a>,
+    pub(super) b: usize,
+    pub(super) head: usize,
     /// The task's query rows.
     all: Range<usize>,
     /// Those at hand.
-    rows: Range<usize>,
-    size: Sizes,
-    buffers: Buffers<'a>,
+    pub(super) rows: Range<usize>,
+    pub(super) size: Sizes,
+    pub(super) buffers: Buffers<'a>,
 }
 
 impl Kernel for Task<'_> {
@@ -188,54 +184,6 @@ impl Task<'_> {
         self.store(width);
     }
 
-    /// Transposes the queries into the groups' columns, scaled; columns behind the last are zero.
-    fn load_queries(&mut self, form: Form, width: usize) {
-        let Inputs { dim, scale, .. } = *self.inputs;
-        let groups = self.buffers.q.chunks_exact_mut(form.terms(dim) * width);
-        let used = self.rows.len().div_ceil(width);
-        for (group, out) in groups.take(used).enumerate() {
-            for lane in 0..width {
-                let row = group * width + lane;
-                let column = out.iter_mut().skip(lane).step_by(width);
-                if row < self.rows.len() {
-                    let row = self.rows.start + row;
-                    let q = self.inputs.q.head(self.b, row, self.head, dim);
-                    form.scaled_column(q, scale, column);
-                } else {
-                    column.for_each(|out| *out = 0.0);
-                }
-            }
-        }
-    }
-
-    /// Begins the running state, or reads it.
-    fn load_state(&mut self, width: usize) {
-        let dim = self.size.dim;
-        self.buffers.sums.fill(0.0);
-        self.buffers.maxima.fill(f32::NEG_INFINITY);
-        self.buffers.totals.fill(0.0);
-        let Output::State(state) = self.output else {
-            return;
-        };
-        for row in 0..self.rows.len() {
-            // SAFETY: this task alone handles this row and head.
-            let entry = unsafe { state.slice(self.state_index(row), dim + 2) };
-            let sums = &mut self.buffers.sums[column(self.size, width, row)..];
-            for (sum, &v) in sums.iter_mut().step_by(width).zip(&entry[..dim]) {
-                *sum = v;
-            }
-            self.buffers.maxima[row] = entry[dim];
-            self.buffers.totals[row] = entry[dim + 1];
-        }
-    }
-
-    fn state_index(&self, row: usize) -> usize {
-        let Inputs {
-            heads, q_rows, dim, ..
-        } = *self.inputs;
-        ((self.b * q_rows + self.rows.start + row) * heads + self.head) * (dim + 2)
-    }
-
     /// Asks for a group's share of a block of keys and values, if there is such a block.
     #[inline(always)]
     fn prefetch<S: Micro>(&self, simd: S, form: Form, block: usize, [group, groups]: [usize; 2]) {
@@ -247,51 +195,6 @@ impl Task<'_> {
                 for line in (first..end).step_by(LANES) {
                     simd.prefetch_second(all.as_ptr().wrapping_add(block * len + line));
                 }
-            }
-        }
-    }
-
-    /// Copies the keys in parts of 64 channels.
-    #[inline(always)]
-    fn load_keys<S: Micro>(&mut self, simd: S, form: Form) {
-        let (dim, stride) = (self.size.dim, form.key_stride());
-        for key in 0..self.inputs.kv_rows {
-            self.ask(simd, &self.inputs.k, key + AHEAD);
-            let k = self.inputs.k.head(self.b, key, self.head, dim);
-            let block = &mut self.buffers.k[key / KEYS * self.size.key_block(form)..];
-            for (part, channels) in k.chunks(PART).enumerate() {
-                let row = &mut block[(part * KEYS + key % KEYS) * stride..][..stride];
-                form.key(simd, channels, row);
-            }
-        }
-    }
-
-    /// Copies the values; channels behind the last are zero.
-    #[inline(always)]
-    fn load_values<S: Micro>(&mut self, simd: S, form: Form) {
-        let (dim, stride) = (self.size.dim, self.size.value_stride());
-        let (kv_rows, numbers) = (self.inputs.kv_rows, form.numbers());
-        let value = |key| self.inputs.v.head(self.b, key, self.head, dim);
-        for key in (0..kv_rows).step_by(numbers) {
-            for key in key..key + numbers {
-                self.ask(simd, &self.inputs.v, key + AHEAD);
-            }
-            let block = &mut self.buffers.v[key / KEYS * self.size.value_block(form)..];
-            let row = &mut block[key % KEYS / numbers * stride..][..stride];
-            let second = (key + 1 < kv_rows).then(|| value(key + 1));
-            form.values(simd, value(key), second, row);
-        }
-    }
-
-    /// Asks for a row of keys or values. Such rows lie far apart, where no prefetcher of a processor
-    /// finds them.
-    #[inline(always)]
-    fn ask<S: Micro>(&self, simd: S, view: &HeadsView<'_>, key: usize) {
-        let Inputs { kv_rows, dim, .. } = *self.inputs;
-        if key < kv_rows {
-            let row = view.head(self.b, key, self.head, dim);
-            for channel in (0..dim).step_by(LANES) {
-                simd.prefetch(&raw const row[channel]);
             }
         }
     }
@@ -395,33 +298,6 @@ impl Task<'_> {
             unsafe { form.value_tile(simd, &tile) };
         }
     }
-
-    fn store(&mut self, width: usize) {
-        let dim = self.size.dim;
-        for row in 0..self.rows.len() {
-            let (maximum, total) = (self.buffers.maxima[row], self.buffers.totals[row]);
-            let sums = &self.buffers.sums[column(self.size, width, row)..];
-            let sums = sums.iter().step_by(width).copied();
-            match self.output {
-                Output::Rows(y) => {
-                    // SAFETY: this task alone handles this row and head.
-                    let y = unsafe { y.head(self.b, self.rows.start + row, self.head, dim) };
-                    y.iter_mut().zip(sums).for_each(|(y, sum)| *y = sum);
-                    divide(y, total);
-                }
-                Output::NewState(state) | Output::State(state) => {
-                    // SAFETY: this task alone handles this row and head.
-                    let entry = unsafe { state.slice(self.state_index(row), dim + 2) };
-                    let (accumulator, rest) = entry.split_at_mut(dim);
-                    accumulator
-                        .iter_mut()
-                        .zip(sums)
-                        .for_each(|(a, sum)| *a = sum);
-                    rest.copy_from_slice(&[maximum, total]);
-                }
-            }
-        }
-    }
 }
 
 /// What is subtracted from scores in units of powers of two, given their maximum. The product is rounded
@@ -455,9 +331,4 @@ unsafe fn maximum<S: Micro>(simd: S, scores: *const f32, width: usize, count: us
     }
     let [a, b, c, d] = chains;
     simd.max(simd.max(a, b), simd.max(c, d))
-}
-
-/// Where the sums of a query begin.
-fn column(size: Sizes, width: usize, row: usize) -> usize {
-    row / width * size.padded_dim() * width + row % width
 }

@@ -39,6 +39,10 @@ const TILE_ROWS: usize = 16;
 /// Panels of the largest tile.
 const TILE_PANELS: usize = 2;
 
+/// Rows that are computed one at a time, at most: their product waits for the weights, not for the arithmetic, of
+/// which a tile of more rows does as much for one.
+const ROWS_ALONE: usize = 2;
+
 /// Rows of a task at most, but for a tile's.
 const ROWS: usize = 168;
 
@@ -251,7 +255,7 @@ impl<P: Product> Block<'_, P> {
     /// while the next one is fetched.
     #[inline(always)]
     fn tiles<S: Micro>(&mut self, simd: S, depth: Range<usize>, store: Store) {
-        let rows = self.rows.len().next_multiple_of(S::ROWS);
+        let alone = self.rows.len() <= ROWS_ALONE;
         let panels = self.columns.len().div_ceil(LANES);
         let (first, stride) = (self.columns.start / LANES, sums_stride(&self.columns));
         let operands = self.weight.operands();
@@ -263,8 +267,13 @@ impl<P: Product> Block<'_, P> {
             Operands::I8 if S::QUADS => (stored, Terms::Integers),
             Operands::I8 => (2 * stored, Terms::Integers),
         };
-        for panel in (0..panels).step_by(S::PANELS) {
-            let count = S::PANELS.min(panels - panel);
+        let width = if alone && lines == stored {
+            S::ROW_PANELS
+        } else {
+            S::PANELS
+        };
+        for panel in (0..panels).step_by(width) {
+            let count = width.min(panels - panel);
             let weight = self.weight.lines(depth.clone(), first + panel);
             let b = if lines == stored {
                 weight.as_ptr().cast()
@@ -290,7 +299,16 @@ impl<P: Product> Block<'_, P> {
             };
             // SAFETY: `x` and `sums` hold all rows of a tile, TILE_ROWS being at least S::ROWS; that many
             // panels follow in the weight or its widened copy and in the sums, each of `lines` lines.
-            unsafe { sweep(simd, rows, count, tile, terms, weight, S::PANELS * stored) };
+            unsafe {
+                if alone {
+                    for row in 0..self.rows.len() {
+                        simd.row_tile::<STRIDE>(count, &tile.row(row, STRIDE), terms);
+                    }
+                } else {
+                    let rows = self.rows.len().next_multiple_of(S::ROWS);
+                    sweep(simd, rows, count, tile, terms, weight, width * stored);
+                }
+            };
         }
     }
 
@@ -342,13 +360,8 @@ pub(super) unsafe fn sweep<S: Micro>(
             simd.prefetch(next.cast());
             next = next.wrapping_add(1);
         }
-        let tile = Tile {
-            a: tile.a.wrapping_add(row * STRIDE),
-            c: tile.c.wrapping_add(row * tile.c_row),
-            ..tile
-        };
         // SAFETY: the caller's promise.
-        unsafe { simd.tile::<STRIDE>(panels, &tile, terms) };
+        unsafe { simd.tile::<STRIDE>(panels, &tile.row(row, STRIDE), terms) };
     }
 }
 

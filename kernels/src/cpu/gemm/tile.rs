@@ -31,6 +31,31 @@ pub(in crate::cpu) struct Tile {
     pub store: Store,
 }
 
+impl Tile {
+    /// The tile from a row on, whose rows of `a` are `stride` apart.
+    pub fn row(&self, row: usize, stride: usize) -> Self {
+        Self {
+            a: self.a.wrapping_add(row * stride),
+            c: self.c.wrapping_add(row * self.c_row),
+            ..*self
+        }
+    }
+
+    /// The tile from a panel on.
+    fn panel(&self, panel: usize) -> Self {
+        let store = match self.store {
+            Store::Scale(factors) => Store::Scale(factors.wrapping_add(panel * LANES)),
+            other @ (Store::Set | Store::Add | Store::AddIntegers) => other,
+        };
+        Self {
+            b: self.b.wrapping_add(panel * self.b_panel),
+            c: self.c.wrapping_add(panel * LANES),
+            store,
+            ..*self
+        }
+    }
+}
+
 /// How a tile is stored.
 #[derive(Clone, Copy)]
 pub(in crate::cpu) enum Store {
@@ -70,6 +95,8 @@ pub(in crate::cpu) trait Micro: Simd {
     const NARROW_ROWS: usize;
     /// Panels of a narrow tile.
     const NARROW_PANELS: usize;
+    /// Panels of a tile of one row, at most.
+    const ROW_PANELS: usize;
 
     /// Computes `ROWS` rows of `panels` panels.
     ///
@@ -82,6 +109,13 @@ pub(in crate::cpu) trait Micro: Simd {
     /// # Safety
     /// The pointers as said above.
     unsafe fn narrow_tile<const ROW: usize>(self, tile: &Tile, terms: Terms);
+
+    /// Computes one row of `panels` panels, which are read side by side: a few sums each would wait for their
+    /// weights.
+    ///
+    /// # Safety
+    /// `1 <= panels <= ROW_PANELS`, and the pointers as said above.
+    unsafe fn row_tile<const ROW: usize>(self, panels: usize, tile: &Tile, terms: Terms);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -90,6 +124,7 @@ impl<const VNNI: bool, const BF16: bool> Micro for Avx512<VNNI, BF16> {
     const PANELS: usize = 2;
     const NARROW_ROWS: usize = 8;
     const NARROW_PANELS: usize = 3;
+    const ROW_PANELS: usize = 8;
 
     #[inline(always)]
     unsafe fn tile<const ROW: usize>(self, panels: usize, tile: &Tile, terms: Terms) {
@@ -108,6 +143,12 @@ impl<const VNNI: bool, const BF16: bool> Micro for Avx512<VNNI, BF16> {
         // SAFETY: the caller's promise.
         unsafe { compute::<Self, ROW, 8, 3>(self, tile, terms) };
     }
+
+    #[inline(always)]
+    unsafe fn row_tile<const ROW: usize>(self, panels: usize, tile: &Tile, terms: Terms) {
+        // SAFETY: the caller's promise.
+        unsafe { compute_row::<Self, ROW, 1, 8>(self, panels, tile, terms) };
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -116,6 +157,7 @@ impl Micro for Avx2 {
     const PANELS: usize = 1;
     const NARROW_ROWS: usize = 6;
     const NARROW_PANELS: usize = 1;
+    const ROW_PANELS: usize = 4;
 
     #[inline(always)]
     unsafe fn tile<const ROW: usize>(self, _panels: usize, tile: &Tile, terms: Terms) {
@@ -127,6 +169,12 @@ impl Micro for Avx2 {
     unsafe fn narrow_tile<const ROW: usize>(self, tile: &Tile, terms: Terms) {
         // SAFETY: the caller's promise.
         unsafe { compute::<Self, ROW, 6, 2>(self, tile, terms) };
+    }
+
+    #[inline(always)]
+    unsafe fn row_tile<const ROW: usize>(self, panels: usize, tile: &Tile, terms: Terms) {
+        // SAFETY: the caller's promise.
+        unsafe { compute_row::<Self, ROW, 2, 8>(self, panels, tile, terms) };
     }
 }
 
@@ -135,6 +183,7 @@ impl Micro for Portable {
     const PANELS: usize = 1;
     const NARROW_ROWS: usize = 2;
     const NARROW_PANELS: usize = 1;
+    const ROW_PANELS: usize = 4;
 
     #[inline(always)]
     unsafe fn tile<const ROW: usize>(self, _panels: usize, tile: &Tile, terms: Terms) {
@@ -146,6 +195,12 @@ impl Micro for Portable {
     unsafe fn narrow_tile<const ROW: usize>(self, tile: &Tile, terms: Terms) {
         // SAFETY: the caller's promise.
         unsafe { compute::<Self, ROW, 2, 1>(self, tile, terms) };
+    }
+
+    #[inline(always)]
+    unsafe fn row_tile<const ROW: usize>(self, panels: usize, tile: &Tile, terms: Terms) {
+        // SAFETY: the caller's promise.
+        unsafe { compute_row::<Self, ROW, 1, 4>(self, panels, tile, terms) };
     }
 }
 
@@ -160,6 +215,28 @@ pub(in crate::cpu) fn tile_rows(set: InstructionSet) -> usize {
     let mut rows = 1;
     set.run(Rows(&mut rows));
     rows
+}
+
+/// A row of `panels` panels of `PANEL` vectors, all at once if they are `VECTORS`.
+///
+/// # Safety
+/// As for [`Micro`].
+#[inline(always)]
+unsafe fn compute_row<S: Simd, const ROW: usize, const PANEL: usize, const VECTORS: usize>(
+    s: S,
+    panels: usize,
+    tile: &Tile,
+    terms: Terms,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if panels * PANEL == VECTORS {
+            return compute::<S, ROW, 1, VECTORS>(s, tile, terms);
+        }
+        for panel in 0..panels {
+            compute::<S, ROW, 1, PANEL>(s, &tile.panel(panel), terms);
+        }
+    }
 }
 
 /// A tile of `ROWS` rows and `VECTORS` vectors.
