@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const STEMS: [&str; 2] = ["diffusion_pytorch_model.safetensors", "model.safetensors"];
 
 /// Bytes of a tensor whose memory is given back at once.
-const BLOCK: usize = 1 << 20;
+const BLOCK: usize = 4 << 20;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
