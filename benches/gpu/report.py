@@ -40,7 +40,8 @@ class Report:
 
     def add(self, what, value, note="", verdict=TOLD):
         self.rows.append({"phase": self.current, "what": what, "value": value, "note": note, "verdict": verdict})
-        print(f"{verdict:8} {what:58} {value:>14}  {note}", flush=True)
+        # In one piece: several threads add rows.
+        print(f"{verdict:8} {what:58} {value:>14}  {note}".rstrip() + "\n", end="", flush=True)
 
     def compare(self, what, wrong, most, note=""):
         """A relative error and the most that it may be."""
